@@ -1,0 +1,44 @@
+# packlight_room(NAME [DEPS room...] [LIBS target...] [PUBLIC_LIBS target...])
+#   One static library packlight_NAME of every .cpp in src/NAME (subfolders too), linked with the
+#   lower rooms it may include.
+function(packlight_room name)
+  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;PUBLIC_LIBS;EXCLUDE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(pattern IN LISTS ARG_EXCLUDE)
+    list(FILTER sources EXCLUDE REGEX ${pattern})
+  endforeach()
+  add_library(packlight_${name} STATIC ${sources})
+  target_include_directories(packlight_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src
+                                                      ${PROJECT_SOURCE_DIR}/include)
+  foreach(dep IN LISTS ARG_DEPS)
+    target_link_libraries(packlight_${name} PUBLIC packlight_${dep})
+  endforeach()
+  target_link_libraries(packlight_${name} PRIVATE ${ARG_LIBS})
+  target_link_libraries(packlight_${name} PUBLIC ${ARG_PUBLIC_LIBS})
+  packlight_flags(packlight_${name})
+endfunction()
+
+# packlight_flags(TARGET): warnings, and the sanitizer asked for.
+function(packlight_flags target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-sign-compare)
+  if(PACKLIGHT_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${PACKLIGHT_SANITIZE}
+                                             -fno-omit-frame-pointer -g)
+    target_link_options(${target} PUBLIC -fsanitize=${PACKLIGHT_SANITIZE})
+  endif()
+endfunction()
+
+# packlight_test(ROOM [LIBS target...]): one GoogleTest program ROOM_test of every *_test.cpp beside the
+#   CMakeLists.txt that calls it.
+function(packlight_test room)
+  cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  add_executable(${room}_test ${sources})
+  target_link_libraries(${room}_test PRIVATE packlight_${room} ${ARG_LIBS} GTest::gtest_main)
+  target_include_directories(${room}_test PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${room}_test PRIVATE
+    PACKLIGHT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" PACKLIGHT_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  packlight_flags(${room}_test)
+  gtest_discover_tests(${room}_test TEST_PREFIX ${room}. DISCOVERY_TIMEOUT 120
+                       PROPERTIES TIMEOUT 900)
+endfunction()

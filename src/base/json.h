@@ -1,0 +1,26 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace packlight {
+
+using Json = nlohmann::ordered_json;
+
+namespace base {
+
+// Parses UTF-8 JSON; `origin` names the file in the error. Depth is limited to 200 levels.
+// Errors: Corrupt with position and reason.
+Json parse_json(std::string_view text, std::string_view origin);
+
+// Reads and parses a file. Errors: NotFound, Io, Corrupt.
+Json read_json_file(const std::filesystem::path& path);
+
+// Reads a whole file as text. Errors: NotFound, Io.
+std::string read_text_file(const std::filesystem::path& path);
+
+}  // namespace base
+}  // namespace packlight
