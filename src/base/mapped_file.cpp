@@ -7,11 +7,31 @@
 
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 #include "base/fail.h"
 
 namespace packlight::base {
 namespace {
+
+// What is mapped now: begin -> end. Advice on memory that is no file's would throw its contents away.
+struct Mappings {
+  std::mutex mutex;
+  std::map<uintptr_t, uintptr_t> ranges;
+};
+Mappings& mappings() {
+  static Mappings* const all = new Mappings;  // outlives every static owner of a mapping
+  return *all;
+}
+
+bool is_mapped(std::span<const std::byte> range) {
+  Mappings& all = mappings();
+  const auto begin = reinterpret_cast<uintptr_t>(range.data());
+  std::lock_guard lock(all.mutex);
+  auto after = all.ranges.upper_bound(begin);
+  return after != all.ranges.begin() && begin + range.size() <= (--after)->second;
+}
 
 // The whole pages inside a range: advice must not touch bytes of neighbours.
 std::span<std::byte> inner_pages(std::span<const std::byte> range) {
@@ -48,22 +68,32 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
     }
     file->data_ = static_cast<const std::byte*>(data);
     file->size_bytes_ = info.st_size;
+    const auto begin = reinterpret_cast<uintptr_t>(data);
+    std::lock_guard lock(mappings().mutex);
+    mappings().ranges[begin] = begin + file->size_bytes_;
   }
   ::close(fd);
   return file;
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_bytes_);
+  if (data_ == nullptr) return;
+  {
+    std::lock_guard lock(mappings().mutex);
+    mappings().ranges.erase(reinterpret_cast<uintptr_t>(data_));
+  }
+  munmap(const_cast<std::byte*>(data_), size_bytes_);
 }
 
 // Advice only: a kernel that ignores it changes speed and memory, never the bytes read.
 void release_pages(std::span<const std::byte> range) {
+  if (!is_mapped(range)) return;
   const auto pages = inner_pages(range);
   if (!pages.empty()) madvise(pages.data(), pages.size(), MADV_DONTNEED);
 }
 
 void prefetch_pages(std::span<const std::byte> range) {
+  if (!is_mapped(range)) return;
   const auto pages = inner_pages(range);
   if (!pages.empty()) madvise(pages.data(), pages.size(), MADV_WILLNEED);
 }

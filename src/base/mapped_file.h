@@ -28,8 +28,9 @@ class MappedFile {
   size_t size_bytes_ = 0;
 };
 
-// Tells the kernel that the whole pages inside `range` (part of a MappedFile) will not be needed soon,
-// so they leave this process's resident set. The bytes stay readable (they are read again from the file).
+// Tells the kernel that the whole pages inside `range` will not be needed soon, so they leave this process's resident
+// set. The bytes stay readable (they are read again from the file). A range that lies in no MappedFile (a buffer that
+// stands in for misaligned bytes, say) is left alone, so callers need not know which they hold. Any thread.
 void release_pages(std::span<const std::byte> range);
 
 // Asks the kernel to read `range` ahead of use.
