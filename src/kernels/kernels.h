@@ -6,51 +6,31 @@
 #include <string_view>
 
 #include "codec/encoded_tensor.h"
+#include "kernels/views.h"
 
 namespace packlight::kernels {
 
-// Activations quantized as they come: symmetric INT8, one scale per token and 32 columns.
-//   scale = max|x| / 127 over the block (0 for an all-zero block), q = round_half_even(x / scale), x ≈ q * scale
-// Buffers for `tokens` rows of padded_cols (a multiple of 32, padding zero); blocks = padded_cols / 32.
-struct ActivationsInt8 {
-  int64_t tokens = 0, padded_cols = 0;
-  int8_t* q = nullptr;         // [tokens, padded_cols], 64-byte aligned rows are not needed
-  float* scale = nullptr;      // [tokens, blocks]
-  int32_t* sum = nullptr;      // [tokens, blocks] sum of q: lets kernels correct for zero points
-};
-
-enum class KvType { kF16, kInt8 };
-
-// Keys and values of one KV head of one layer, position-major. kInt8: one F32 scale per position and head.
-struct KvView {
-  KvType type = KvType::kF16;
-  int64_t head_dim = 0;
-  const void* k = nullptr;         // [positions, head_dim] F16 or INT8
-  const void* v = nullptr;         // same
-  const float* k_scale = nullptr;  // [positions], kInt8 only
-  const float* v_scale = nullptr;
-  int64_t position_stride = 0;     // elements between positions
-};
-
-// One table of functions per ISA. Every function is thread-safe and touches only the rows, tokens or heads it is told to,
-// so callers split work over threads. Integer dot products are identical on every ISA; float results differ from the
-// scalar table by rounding only (bounds in tests/kernels).
+// One table of functions per ISA. Every function is thread-safe and touches only the rows, tokens
+// or heads it is told to, so callers split work over threads. Integer dot products are identical on
+// every ISA; float results differ from the scalar table by rounding only (bounds in tests/kernels).
 struct Kernels {
   std::string_view name;  // "scalar", "avx2", "avx512bw", "avx512vnni", "neon", "neon_dotprod"
 
-  // x: [cols] f32 -> row `token` of `out`. NaN or infinity in x gives scale NaN, so it shows in the output.
-  void (*quantize_activations)(const float* x, int64_t cols, int64_t token, const ActivationsInt8& out);
+  // x: [cols] f32 -> row `token` of `out`. NaN or infinity in x gives scale NaN, so it shows in the
+  // output.
+  void (*quantize_activations)(const float* x, int64_t cols, int64_t token,
+                               const ActivationsInt8& out);
 
-  // y[t][r] = sum_c W[r][c] * x[t][c] for the row tiles [tile0, tile1) and every token: INT8 activations.
-  // w: kTileInt4 or kTileInt8 (group boundaries at multiples of 32). y: [tokens, ldy] f32; only rows of the tiles
-  // that exist (r < w.rows) are written.
-  void (*linear_a8)(const codec::EncodedTensor& w, const ActivationsInt8& x, int64_t tile0, int64_t tile1, float* y,
-                    int64_t ldy);
+  // y[t][r] = sum_c W[r][c] * x[t][c] for the row tiles [tile0, tile1) and every token: INT8
+  // activations. w: kTileInt4 or kTileInt8 (group boundaries at multiples of 32). y: [tokens, ldy]
+  // f32; only rows of the tiles that exist (r < w.rows) are written.
+  void (*linear_a8)(const codec::EncodedTensor& w, const ActivationsInt8& x, int64_t tile0,
+                    int64_t tile1, float* y, int64_t ldy);
 
-  // The same with float activations x: [tokens, ldx] f32. w: kTileInt4, kTileInt8 or kTileF16. `x` rows are readable
-  // (zero) up to padded_cols(w.cols).
-  void (*linear_f32)(const codec::EncodedTensor& w, const float* x, int64_t tokens, int64_t ldx, int64_t tile0,
-                     int64_t tile1, float* y, int64_t ldy);
+  // The same with float activations x: [tokens, ldx] f32. w: kTileInt4, kTileInt8 or kTileF16. `x`
+  // rows are readable (zero) up to padded_cols(w.cols).
+  void (*linear_f32)(const codec::EncodedTensor& w, const float* x, int64_t tokens, int64_t ldx,
+                     int64_t tile0, int64_t tile1, float* y, int64_t ldy);
 
   // out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* out);
@@ -58,28 +38,31 @@ struct Kernels {
   void (*add)(const float* x, int64_t n, float* y);
   // gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i]
   void (*silu_mul)(float* gate, const float* up, int64_t n);
-  // Rotates one head in place: pairs (i, i + head_dim/2) by the angle whose cosine and sine are given [head_dim/2].
+  // Rotates one head in place: pairs (i, i + head_dim/2) by the angle whose cosine and sine are
+  // given [head_dim/2].
   void (*rotary)(float* head, const float* cosine, const float* sine, int64_t head_dim);
   // f32 -> F16 (nearest even), and -> INT8 with scale max|x|/127 returned.
   void (*store_f16)(const float* x, int64_t n, uint16_t* out);
   float (*store_int8)(const float* x, int64_t n, int8_t* out);
 
-  // Attention of `n_q` query rows that share one KV head. Row i sees positions [first[i], end[i]) (not empty):
+  // Attention of `n_q` query rows that share one KV head. Row i sees positions [first[i], end[i])
+  // (not empty):
   //   out[i] = softmax(q[i] · k * scale) · v
   // Online softmax over tiles of positions: scratch is bounded, see attention_scratch_floats().
   // q: [n_q] rows of head_dim f32 at q + q_offset[i]; out rows at out + q_offset[i].
-  void (*attention)(const float* q, float* out, const int64_t* q_offset, const int32_t* first, const int32_t* end,
-                    int64_t n_q, const KvView& kv, float scale, float* scratch);
+  void (*attention)(const float* q, float* out, const int64_t* q_offset, const int32_t* first,
+                    const int32_t* end, int64_t n_q, const KvView& kv, float scale, float* scratch);
 };
 
 // Floats of scratch that attention() needs for n_q rows, on every ISA.
 int64_t attention_scratch_floats(int64_t n_q, int64_t head_dim);
 
-// The tables this program was built with and this processor can run, best first; scalar is always last.
+// The tables this program was built with and this processor can run, best first; scalar is always
+// last.
 std::span<const Kernels* const> available();
 
-// The first of available(), or the one that PACKLIGHT_FORCE_ISA names. Errors: InvalidArgument when that names none (the
-// message lists them). Chosen once per process.
+// The first of available(), or the one that PACKLIGHT_FORCE_ISA names. Errors: InvalidArgument when
+// that names none (the message lists them). Chosen once per process.
 const Kernels& active();
 
 }  // namespace packlight::kernels

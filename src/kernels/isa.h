@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/views.h"
+
+// The functions that an ISA's translation units define; kernels.h says what they do. kernels.cpp
+// makes the tables. Declarations only, for the reason given in views.h.
+
+namespace packlight::kernels {
+
+// Shapes of attention()'s blocks, the same on every ISA, so that scratch is too.
+inline constexpr int64_t kQueryBlock =
+    64;  // query rows for which a block of K and V is converted once
+inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
+
+#define PACKLIGHT_LINEAR_A8                                                                   \
+  void linear_a8(const TileMatrix& w, const ActivationsInt8& x, int64_t tile0, int64_t tile1, \
+                 float* y, int64_t ldy);
+
+#define PACKLIGHT_OTHER_KERNELS                                                                    \
+  void quantize_activations(const float* x, int64_t cols, int64_t token,                           \
+                            const ActivationsInt8& out);                                           \
+  void linear_f32(const TileMatrix& w, const float* x, int64_t tokens, int64_t ldx, int64_t tile0, \
+                  int64_t tile1, float* y, int64_t ldy);                                           \
+  void rms_norm(const float* x, const float* weight, int64_t n, float epsilon, float* out);        \
+  void add(const float* x, int64_t n, float* y);                                                   \
+  void silu_mul(float* gate, const float* up, int64_t n);                                          \
+  void rotary(float* head, const float* cosine, const float* sine, int64_t head_dim);              \
+  void store_f16(const float* x, int64_t n, uint16_t* out);                                        \
+  float store_int8(const float* x, int64_t n, int8_t* out);                                        \
+  void attention(const float* q, float* out, const int64_t* q_offset, const int32_t* first,        \
+                 const int32_t* end, int64_t n_q, const KvView& kv, float scale, float* scratch);
+
+namespace scalar {
+PACKLIGHT_LINEAR_A8
+PACKLIGHT_OTHER_KERNELS
+}  // namespace scalar
+
+}  // namespace packlight::kernels
