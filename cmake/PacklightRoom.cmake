@@ -8,8 +8,9 @@ function(packlight_room name)
     list(FILTER sources EXCLUDE REGEX ${pattern})
   endforeach()
   add_library(packlight_${name} STATIC ${sources})
-  target_include_directories(packlight_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src
-                                                      ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(packlight_${name}
+    PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   foreach(dep IN LISTS ARG_DEPS)
     target_link_libraries(packlight_${name} PUBLIC packlight_${dep})
   endforeach()
