@@ -38,7 +38,7 @@ endfunction()
 function(packlight_flags target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-sign-compare)
   if(PACKLIGHT_SANITIZE)
-    target_compile_options(${target} PRIVATE -fsanitize=${PACKLIGHT_SANITIZE}
+    target_compile_options(${target} PRIVATE -fsanitize=${PACKLIGHT_SANITIZE} -fno-sanitize-recover=all
                                              -fno-omit-frame-pointer -g)
     target_link_options(${target} PUBLIC -fsanitize=${PACKLIGHT_SANITIZE})
   endif()
