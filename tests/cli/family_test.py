@@ -20,7 +20,7 @@ def tensors_of(path):
     return {t.name: (t.tensor_type, t.shape.tolist(), t.data.tobytes()) for t in gguf.GGUFReader(path).tensors}
 
 
-class family(command.CommandTest):
+class Family(command.CommandTest):
     def perplexity(self, model):
         result = self.succeed_json("eval", model, "--text", self.text, "--ctx", CONTEXT, "--chunks", CHUNKS)
         self.assertEqual(result["tokens"], CONTEXT * CHUNKS)
