@@ -3,6 +3,7 @@
 
 #include "base/atomic_file.h"
 #include "base/fail.h"
+#include "base/mapped_file.h"
 #include "io/gguf.h"
 #include "io/gguf_types.h"
 
@@ -183,6 +184,7 @@ void write_gguf(const std::filesystem::path& path,
       file.write(std::span(made));
     } else {
       file.write(tensor.bytes);
+      base::release_pages(tensor.bytes);
     }
     file.write_zeros(padding(size));
   }

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/hash.h"
+#include "base/mapped_file.h"
 #include "io/config_fields.h"
 
 namespace packlight::io {
@@ -107,6 +108,7 @@ std::map<std::string, std::string> block_checksums(std::span<const TensorRecord>
   for (const TensorRecord& tensor : tensors) {
     if (tensor.name.starts_with(kPaddingPrefix)) continue;
     const uint64_t hash = base::hash64(tensor.bytes);
+    base::release_pages(tensor.bytes);
     hashes[block_of(tensor.name, blocks)].append(reinterpret_cast<const char*>(&hash),
                                                  sizeof(hash));
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -34,10 +35,12 @@ struct TensorToWrite {
   std::vector<std::span<const std::byte>> chunks;
 };
 
-// Writes atomically. The header is padded with spaces so that the data starts at a multiple of
-// `alignment`; each tensor's size must already be a multiple of what its successor needs (the
-// format has no holes).
+// Writes atomically; mapped pages leave memory once written. A tensor without chunks is made on
+// demand: `produce` is called once for each, in order, so that no more than one is in memory. The
+// header is padded with spaces so that the data starts at a multiple of `alignment`; each tensor's
+// size must already be a multiple of what its successor needs (the format has no holes).
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata, int alignment = 64);
+                       const std::map<std::string, std::string>& metadata, int alignment = 64,
+                       const std::function<std::vector<std::byte>(size_t index)>& produce = nullptr);
 
 }  // namespace packlight::io

@@ -3,6 +3,7 @@
 #include "base/atomic_file.h"
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "io/safetensors.h"
 
 namespace packlight::io {
@@ -23,14 +24,18 @@ std::string quoted(const std::string& text) {
   }
 }
 
-void check_tensor(const TensorToWrite& tensor, uint64_t offset, const std::string& path) {
+uint64_t size_of(const TensorToWrite& tensor, const std::string& path) {
+  return tensor_bytes(tensor.dtype, tensor.shape, tensor.name, path);
+}
+
+void check_tensor(const TensorToWrite& tensor, uint64_t offset, bool produced, const std::string& path) {
   const codec::DTypeInfo& type = codec::info(tensor.dtype);
   if (type.block_elements != 1) {
     fail(ErrorCode::kInvalidArgument, "[safetensors] '{}' tensor '{}': the format has no dtype {}",
          path, tensor.name, type.name);
   }
-  const uint64_t size = tensor_bytes(tensor.dtype, tensor.shape, tensor.name, path);
-  if (size != chunk_bytes(tensor)) {
+  const uint64_t size = size_of(tensor, path);
+  if (size != chunk_bytes(tensor) && !(produced && tensor.chunks.empty())) {
     fail(ErrorCode::kInvalidArgument,
          "[safetensors] '{}' tensor '{}': {} bytes given, {} and shape need {}", path, tensor.name,
          chunk_bytes(tensor), type.name, size);
@@ -43,7 +48,7 @@ void check_tensor(const TensorToWrite& tensor, uint64_t offset, const std::strin
 }
 
 std::string make_header(std::span<const TensorToWrite> tensors,
-                        const std::map<std::string, std::string>& metadata,
+                        const std::map<std::string, std::string>& metadata, bool produced,
                         const std::string& path) {
   std::string header = "{";
   if (!metadata.empty()) {
@@ -59,8 +64,8 @@ std::string make_header(std::span<const TensorToWrite> tensors,
       fail(ErrorCode::kInvalidArgument, "[safetensors] '{}': tensor name '{}' is taken", path,
            tensor.name);
     }
-    check_tensor(tensor, offset, path);
-    const uint64_t end = offset + chunk_bytes(tensor);
+    check_tensor(tensor, offset, produced, path);
+    const uint64_t end = offset + size_of(tensor, path);
     header += fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[", quoted(tensor.name),
                           codec::info(tensor.dtype).name);
     for (size_t i = 0; i < tensor.shape.size(); ++i)
@@ -75,16 +80,28 @@ std::string make_header(std::span<const TensorToWrite> tensors,
 }  // namespace
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata, int alignment) {
+                       const std::map<std::string, std::string>& metadata, int alignment,
+                       const std::function<std::vector<std::byte>(size_t index)>& produce) {
   if (alignment < 1) fail(ErrorCode::kInvalidArgument, "[safetensors] alignment {}", alignment);
-  std::string header = make_header(tensors, metadata, path.string());
+  std::string header = make_header(tensors, metadata, produce != nullptr, path.string());
   while ((sizeof(uint64_t) + header.size()) % alignment != 0) header += ' ';
   const uint64_t header_size = header.size();
   base::AtomicFile file(path);
   file.write(std::as_bytes(std::span(&header_size, 1)));
   file.write(header);
-  for (const TensorToWrite& tensor : tensors) {
-    for (const auto chunk : tensor.chunks) file.write(chunk);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    for (const auto chunk : tensors[i].chunks) {
+      file.write(chunk);
+      base::release_pages(chunk);
+    }
+    const uint64_t size = size_of(tensors[i], path.string());
+    if (!tensors[i].chunks.empty() || size == 0) continue;
+    const std::vector<std::byte> made = produce(i);
+    if (made.size() != size) {
+      fail(ErrorCode::kInternal, "[safetensors] tensor '{}': {} bytes were made, {} are needed", tensors[i].name,
+           made.size(), size);
+    }
+    file.write(std::span(made));
   }
   file.commit();
 }
