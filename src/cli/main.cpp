@@ -1,13 +1,41 @@
-#include <cstdio>
-#include <new>
+#include <fmt/format.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "base/fail.h"
 #include "base/interrupt.h"
 #include "cli/verbs.h"
-#include "packlight/error.h"
 
 namespace {
 
 constexpr int kFailed = 1, kInterruptedExit = 130;
+
+// One line whatever a hostile file put into a name.
+void print_error(std::string_view text) {
+  std::string line = "error: ";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+    } else {
+      line += c;
+    }
+  }
+  std::fprintf(stderr, "%s\n", line.c_str());
+}
+
+// A full disk may only show when buffered results are written.
+void check_standard_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    packlight::fail(packlight::ErrorCode::kIo, "[cli] standard output cannot be written: {}", std::strerror(errno));
+  }
+}
 
 }  // namespace
 
@@ -26,19 +54,26 @@ int main(int argc, char** argv) {
   cli::add_bench(app);
   cli::add_inspect(app);
   base::install_interrupt_handler();
+  // A file that grows past the limit (ulimit -f) is then a failed write with a reason, as on a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     app.parse(argc, argv);
+    check_standard_output();
     return 0;
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : kFailed;
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    print_error(fmt::format("{} (see packlight --help)", e.what()));
+    return kFailed;
   } catch (const Error& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
+    print_error(e.what());
     return e.code() == ErrorCode::kInterrupted ? kInterruptedExit : kFailed;
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\n");
+    print_error("out of memory");
     return kFailed;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "error: internal: %s\n", e.what());
+    // LibTorch appends a stack trace on further lines.
+    const std::string_view text = e.what();
+    print_error(fmt::format("internal: {}", text.substr(0, text.find('\n'))));
     return kFailed;
   }
 }

@@ -2,6 +2,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <filesystem>
+#include <string>
+
 namespace packlight::cli {
 
 // Each verb adds its subcommand with flags, help and examples, and runs in the subcommand's callback. Results go to
@@ -14,6 +17,9 @@ void add_quantize(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_export(CLI::App& app);
 void add_verify(CLI::App& app);
+
+// The graph of a model in its text form, for `inspect --graph`.
+std::string graph_text(const std::filesystem::path& model);
 #endif
 
 }  // namespace packlight::cli

@@ -17,10 +17,11 @@ struct Llama3RopeScaling {
   int64_t original_max_positions = 8192;
 };
 
-// Everything that fixes the architecture of a Llama-family decoder. One record for every source and target:
-// config.json, GGUF metadata, package metadata.
+// Everything that fixes the architecture of a Llama-family decoder. One record for every source and
+// target: config.json, GGUF metadata, package metadata.
 struct DecoderConfig {
-  std::string family;  // "llama", "mistral", "qwen2": as config.json's model_type; SmolLM and TinyLlama are "llama"
+  std::string family;  // "llama", "mistral", "qwen2": as config.json's model_type; SmolLM and
+                       // TinyLlama are "llama"
   std::string name;    // free text, from the file when it has one
   int64_t hidden_size = 0;
   int64_t vocab_size = 0;
@@ -41,16 +42,19 @@ struct DecoderConfig {
   int64_t layers() const { return static_cast<int64_t>(heads.size()); }
 };
 
-// Throws Corrupt (naming `origin`) when sizes contradict each other: zero or absurd dimensions, heads not a multiple of
-// kv_heads, odd head_dim, lists of different length.
+// Throws Corrupt (naming `origin`) when sizes contradict each other: zero or absurd dimensions,
+// heads not a multiple of kv_heads, odd head_dim, lists of different length.
 void validate(const DecoderConfig& config, std::string_view origin);
 
-// config.json (and generation_config.json's end tokens, when given) <-> DecoderConfig. Errors: Unsupported for a
-// model_type that is not known (the message lists the known ones), another activation than silu, a rope type we do not have.
-DecoderConfig decoder_config_from_hf(const Json& config, const Json* generation_config, std::string_view origin);
+// config.json (and generation_config.json's end tokens, when given) <-> DecoderConfig. Errors:
+// Unsupported for a model_type that is not known (the message lists the known ones), another
+// activation than silu, a rope type we do not have.
+DecoderConfig decoder_config_from_hf(const Json& config, const Json* generation_config,
+                                     std::string_view origin);
 Json decoder_config_to_hf(const DecoderConfig& config);
 
-// GGUF metadata ("general.architecture" llama or qwen2, "<arch>.block_count", ...) <-> DecoderConfig.
+// GGUF metadata ("general.architecture" llama or qwen2, "<arch>.block_count", ...) <->
+// DecoderConfig.
 DecoderConfig decoder_config_from_gguf(const GgufFile& file);
 // The architecture keys only; the tokenizer's are added by deploy/.
 std::vector<std::pair<std::string, GgufValue>> decoder_config_to_gguf(const DecoderConfig& config);
@@ -59,8 +63,14 @@ std::vector<std::pair<std::string, GgufValue>> decoder_config_to_gguf(const Deco
 Json decoder_config_to_json(const DecoderConfig& config);
 DecoderConfig decoder_config_from_json(const Json& json, std::string_view origin);
 
-// Rotary inverse frequencies [head_dim/2], in double then rounded to f32: theta^(-2i/head_dim), Llama 3 scaling and
-// frequency factors applied. The one place that computes them; graph and runtime both use it.
+// Rotary inverse frequencies [head_dim/2], in double then rounded to f32: theta^(-2i/head_dim),
+// Llama 3 scaling and frequency factors applied. The one place that computes them; graph and
+// runtime both use it.
 std::vector<float> rotary_inverse_frequencies(const DecoderConfig& config);
+
+// What the GGUF tensor rope_freqs.weight [head_dim/2] holds for this config: the divisors of the
+// unscaled inverse frequencies. Computed from rope_scaling, or rope_frequency_factors as they are;
+// empty when the config has neither.
+std::vector<float> rope_frequency_factors(const DecoderConfig& config);
 
 }  // namespace packlight::io

@@ -9,8 +9,8 @@
 
 namespace packlight::io {
 
-// A Hugging Face model folder: config.json, model.safetensors or model.safetensors.index.json with its shards, and
-// the tokenizer files when they are there.
+// A Hugging Face model folder: config.json, model.safetensors or model.safetensors.index.json with
+// its shards, and the tokenizer files when they are there.
 struct HfFolder {
   std::filesystem::path path;
   Json config;
@@ -20,10 +20,12 @@ struct HfFolder {
   const TensorRecord* find(std::string_view name) const;
 };
 
-// Errors: as read_safetensors; Corrupt for a tensor in the index that its shard lacks, a shard that is missing.
+// Errors: as read_safetensors; Corrupt for a tensor in the index that its shard lacks, a shard that
+// is missing.
 HfFolder read_hf_folder(const std::filesystem::path& path);
 
-// What a path holds, from its bytes and not its name. Errors: NotFound; Unsupported when it is none of these.
+// What a path holds, from its bytes and not its name. Errors: NotFound; Unsupported when it is none
+// of these.
 enum class ModelKind { kGguf, kHfFolder, kPackage, kOnnx };
 ModelKind detect_model_kind(const std::filesystem::path& path);
 const char* model_kind_name(ModelKind kind);

@@ -18,10 +18,12 @@ namespace packlight::io {
 
 // How one weight matrix is stored and multiplied.
 struct WeightFormat {
-  codec::DType dtype = codec::DType::kTileInt4;  // kTileInt4, kTileInt8, kTileF16, or kF32 (vectors)
-  int64_t group_size = 32;                       // 0: whole rows; unused for F16 and F32
+  codec::DType dtype =
+      codec::DType::kTileInt4;  // kTileInt4, kTileInt8, kTileF16, or kF32 (vectors)
+  int64_t group_size = 32;      // 0: whole rows; unused for F16 and F32
   bool symmetric = true;
-  bool int8_activations = false;  // inputs go to symmetric INT8 as they come, one scale per token and 32 columns
+  bool int8_activations =
+      false;  // inputs go to symmetric INT8 as they come, one scale per token and 32 columns
 
   bool operator==(const WeightFormat&) const = default;
 };
@@ -29,23 +31,43 @@ struct WeightFormat {
 std::string to_string(const WeightFormat& format);
 WeightFormat weight_format_from_string(std::string_view text, std::string_view origin);
 
+struct TensorSpec {
+  std::string name;    // "model.layers.0.self_attn.q_proj.weight"
+  std::string block;   // "embed", "model.layers.0", "head"
+  int64_t rows, cols;  // vectors: rows = 1
+  bool is_vector;
+};
+// Every weight matrix and vector a decoder of this config has, with its shape, in the order they
+// are used. The list that importer, writers and readers share.
+std::vector<TensorSpec> decoder_tensors(const DecoderConfig& config);
+
+// What GGUF calls a tensor of decoder_tensors(): "blk.0.attn_q.weight". Errors: InvalidArgument for
+// another name.
+std::string gguf_tensor_name(std::string_view name);
+
 // The one JSON entry ("packlight") of a package's safetensors metadata; under 64 kB.
 struct PackageMetadata {
   int format_version = 1;
   DecoderConfig config;
   // Format of each weight by tensor name; stored as the commonest one plus exceptions.
   std::map<std::string, WeightFormat> formats;
-  Json recipe;                                   // what quantize was asked for; verify --against applies it again
-  std::map<std::string, std::string> checksums;  // kept compact: one XXH3 of each block's tensors, by block name
+  Json recipe;  // what quantize was asked for; verify --against applies it again
+  std::map<std::string, std::string>
+      checksums;  // kept compact: one XXH3 of each block's tensors, by block name
 };
 
-// A mapped package. Tensors carry Hugging Face names; a packed weight NAME is stored as the U8 tensors NAME, NAME.scales and
-// (asymmetric) NAME.zeros, each padded to whole 64-byte lines; vectors are F32. Layout: docs/formats/package.md.
+// A mapped package. Tensors carry Hugging Face names; a packed weight NAME is stored as the U8
+// tensors NAME, NAME.scales and (asymmetric) NAME.zeros, each padded to whole 64-byte lines;
+// vectors are F32. Layout: docs/formats/package.md.
 class Package {
  public:
-  // Reads and checks the header, not the checksums. Errors: as read_safetensors; Corrupt when a tensor that the config needs is
-  // missing or has another size; Unsupported for a newer format_version.
+  // Reads and checks the header, not the checksums. Errors: as read_safetensors; Corrupt when a
+  // tensor that the config needs is missing or has another size; Unsupported for a newer
+  // format_version.
   static Package open(const std::filesystem::path& path);
+  // The same over bytes that `owner` keeps alive; they must start at a multiple of 64.
+  static Package parse(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                       std::filesystem::path path);
 
   const PackageMetadata& metadata() const { return metadata_; }
   const DecoderConfig& config() const { return metadata_.config; }
@@ -62,10 +84,17 @@ class Package {
   std::vector<std::string> damaged_blocks() const;
 
  private:
+  const TensorRecord& stored(const std::string& name) const;
+  void add_weight(const TensorSpec& spec);
+  void attach_tiles(const TensorSpec& spec, const WeightFormat& format,
+                    codec::EncodedTensor& tensor) const;
+
   std::filesystem::path path_;
+  std::shared_ptr<const void> owner_;
   uint64_t size_bytes_ = 0;
   SafetensorsFile file_;
-  std::map<std::string, size_t, std::less<>> index_;
+  std::map<std::string, size_t, std::less<>> index_;                  // of every stored tensor
+  std::map<std::string, codec::EncodedTensor, std::less<>> weights_;  // padding stripped
   PackageMetadata metadata_;
 };
 
@@ -78,15 +107,5 @@ struct PackageTensor {
 void write_package(const std::filesystem::path& path, PackageMetadata metadata,
                    std::span<const PackageTensor> tensors,
                    const std::map<std::string, std::span<const std::byte>>& blobs);
-
-// Every weight matrix and vector a decoder of this config has, with its shape, in the order they are used. The list that
-// importer, writers and readers share.
-struct TensorSpec {
-  std::string name;  // "model.layers.0.self_attn.q_proj.weight"
-  std::string block; // "embed", "model.layers.0", "head"
-  int64_t rows, cols;  // vectors: rows = 1
-  bool is_vector;
-};
-std::vector<TensorSpec> decoder_tensors(const DecoderConfig& config);
 
 }  // namespace packlight::io

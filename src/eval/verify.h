@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "import/import.h"
+#include "io/package.h"
+#include "text/tokenizer.h"
+
+namespace packlight::eval {
+
+// How far the runtime's logits are from the executor's, and how far rounding alone can take them.
+struct LogitCheck {
+  int64_t tokens = 0;
+  double difference = 0;  // ‖runtime - executor‖ / ‖executor - mean‖ over all rows (Frobenius)
+  double bound = 0;
+  bool passed() const { return difference <= bound; }  // false for NaN
+};
+
+// Runs `tokens` through the runtime (F16 KV cache) and through the executor on the graph decoded from the same package.
+//
+// What both compute alike: weights decoded from the same codes and scales; activations rounded to INT8 where the package says so;
+// keys and values, which the executor rounds to F16 here at the inputs of every Attention. What is left is the order and
+// precision of f32 arithmetic: a product of K <= 2^14 terms differs by about sqrt(K) * 2^-24 <= 2^-17 of its terms' norm. The
+// network amplifies that: most of all where a value lies so near to the middle of two INT8 or F16 codes that it falls to the
+// other side. The amplification is measured, not assumed: the executor runs again with its hidden state
+// multiplied by 1 + 2^-17 u, u uniform in [-1, 1], before every block, and the bound is 4 times the larger relative
+// change of two such runs (the two differences are norms of many independent terms, so they vary by much less than that),
+// plus 2^-17 for the head itself.
+// Errors: InvalidArgument for no tokens, ids outside the vocabulary or more tokens than the model has positions.
+LogitCheck check_logits(std::shared_ptr<const io::Package> package, const import::LanguageModel& decoded,
+                        std::span<const text::TokenId> tokens, int threads);
+
+// Tokens to check with: English prose where there is a tokenizer, otherwise ids spread over the vocabulary; at most 128.
+std::vector<text::TokenId> verification_tokens(const io::DecoderConfig& config, const text::Tokenizer* tokenizer);
+
+}  // namespace packlight::eval

@@ -1,0 +1,74 @@
+#include <charconv>
+
+#include "base/fail.h"
+#include "io/package.h"
+
+namespace packlight::io {
+namespace {
+
+using codec::DType;
+
+[[noreturn]] void unknown(std::string_view text, std::string_view origin) {
+  fail(ErrorCode::kCorrupt,
+       "[package] '{}': '{}' is no weight format such as int4:g32, w4a8:row:asym, f16", origin,
+       text);
+}
+
+std::string_view next_part(std::string_view* rest) {
+  const size_t colon = rest->find(':');
+  const std::string_view part = rest->substr(0, colon);
+  *rest = colon == std::string_view::npos ? std::string_view() : rest->substr(colon + 1);
+  return part;
+}
+
+int64_t parse_group(std::string_view part, std::string_view text, std::string_view origin) {
+  if (part == "row") return 0;
+  int64_t group = 0;
+  if (!part.starts_with('g')) unknown(text, origin);
+  const auto [end, error] = std::from_chars(part.data() + 1, part.data() + part.size(), group);
+  if (error != std::errc() || end != part.data() + part.size() || group < 1) unknown(text, origin);
+  return group;
+}
+
+}  // namespace
+
+std::string to_string(const WeightFormat& format) {
+  switch (format.dtype) {
+    case DType::kF32:
+      return "f32";
+    case DType::kTileF16:
+      return "f16";
+    case DType::kTileInt4:
+    case DType::kTileInt8:
+      break;
+    default:
+      fail(ErrorCode::kInvalidArgument, "[package] no weight format stores {}",
+           codec::info(format.dtype).name);
+  }
+  const int bits = format.dtype == DType::kTileInt4 ? 4 : 8;
+  std::string text =
+      format.int8_activations ? fmt::format("w{}a8", bits) : fmt::format("int{}", bits);
+  text += format.group_size == 0 ? ":row" : fmt::format(":g{}", format.group_size);
+  return format.symmetric ? text : text + ":asym";
+}
+
+WeightFormat weight_format_from_string(std::string_view text, std::string_view origin) {
+  if (text == "f32") return {DType::kF32, 0, true, false};
+  if (text == "f16") return {DType::kTileF16, 0, true, false};
+  std::string_view rest = text;
+  const std::string_view scheme = next_part(&rest);
+  WeightFormat format;
+  if (scheme == "int4" || scheme == "w4a8")
+    format.dtype = DType::kTileInt4;
+  else if (scheme == "int8" || scheme == "w8a8")
+    format.dtype = DType::kTileInt8;
+  else
+    unknown(text, origin);
+  format.int8_activations = scheme.starts_with('w');
+  format.group_size = parse_group(next_part(&rest), text, origin);
+  if (!rest.empty() && rest != "asym") unknown(text, origin);
+  format.symmetric = rest.empty();
+  return format;
+}
+
+}  // namespace packlight::io
