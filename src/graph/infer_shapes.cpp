@@ -1,0 +1,118 @@
+#include <array>
+#include <unordered_map>
+
+#include "graph/operator_rules.h"
+#include "graph/weight.h"
+
+namespace packlight::graph {
+
+const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
+  static const auto table = [] {
+    std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
+    for (const auto family : {elementwise_rules(), matrix_rules(), movement_rules(), transformer_rules()}) {
+      for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
+    }
+    return rules;
+  }();
+  const auto it = table.find(op);
+  if (it == table.end()) return nullptr;
+  for (const OperatorRule* rule : it->second) {
+    if (rule->domain == domain) return rule;
+  }
+  return nullptr;
+}
+
+ElementType InferContext::type(size_t input) const {
+  if (!has(input)) return ElementType::kUndefined;
+  const Value& value = graph_.value(node().inputs[input]);
+  return value.weight && is_float(value.type) ? ElementType::kF32 : value.type;
+}
+
+const std::optional<Shape>& InferContext::shape(size_t input) const {
+  static const std::optional<Shape> kUnknown;
+  return has(input) ? graph_.value(node().inputs[input]).shape : kUnknown;
+}
+
+std::optional<std::vector<int64_t>> InferContext::integers(size_t input) const {
+  return has(input) ? constant_integers(graph_, node().inputs[input]) : std::nullopt;
+}
+
+void InferContext::set(size_t output, ElementType type, std::optional<Shape> shape) {
+  if (output >= output_count() || node().outputs[output] == kNone) return;
+  Value& value = graph_.value(node().outputs[output]);
+  if (type != ElementType::kUndefined) {
+    if (value.type != ElementType::kUndefined && value.type != type) {
+      contradiction("output '{}' is declared {}, but the operator makes {}", value.name, element_type_name(value.type),
+                    element_type_name(type));
+    }
+    value.type = type;
+  }
+  if (!shape) return;
+  if (!value.shape) {
+    value.shape = std::move(shape);
+    return;
+  }
+  bool fits = value.shape->size() == shape->size();
+  for (size_t i = 0; fits && i < shape->size(); ++i) fits = compatible((*value.shape)[i], (*shape)[i]);
+  if (!fits) {
+    contradiction("output '{}' is declared {}, but the operator makes {}", value.name, to_string(*value.shape),
+                  to_string(*shape));
+  }
+  for (size_t i = 0; i < shape->size(); ++i) (*value.shape)[i] = merged((*value.shape)[i], (*shape)[i]);
+}
+
+bool compatible(const Dim& a, const Dim& b) { return !a.known() || !b.known() || a.value == b.value; }
+
+Dim merged(const Dim& a, const Dim& b) {
+  if (a.known()) return a;
+  if (b.known()) return b;
+  return a.symbol.empty() ? b : a;
+}
+
+std::optional<Dim> broadcast(const Dim& a, const Dim& b) {
+  if (a == b) return a;
+  if (a.value == 1) return b;
+  if (b.value == 1) return a;
+  if (a.known() && b.known()) return std::nullopt;
+  // A number above one decides: the other is either that number or one.
+  if (a.known()) return a;
+  if (b.known()) return b;
+  return Dim();
+}
+
+std::optional<Shape> broadcast(const InferContext& context, const Shape& a, const Shape& b) {
+  Shape out(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < out.size(); ++i) {  // from the last dimension on
+    const Dim left = i < a.size() ? a[a.size() - 1 - i] : Dim(1);
+    const Dim right = i < b.size() ? b[b.size() - 1 - i] : Dim(1);
+    const auto dim = broadcast(left, right);
+    if (!dim) context.contradiction("shapes {} and {} do not broadcast", to_string(a), to_string(b));
+    out[out.size() - 1 - i] = *dim;
+  }
+  return out;
+}
+
+int64_t normalised_axis(const InferContext& context, int64_t axis, int64_t rank) {
+  if (axis < -rank || axis >= rank) context.contradiction("axis {} is outside a tensor of rank {}", axis, rank);
+  return axis < 0 ? axis + rank : axis;
+}
+
+void infer_shapes(Graph& graph) {
+  for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes().size()); ++id) {
+    const Node& node = graph.node(id);
+    const OperatorRule* rule = find_rule(node.op, node.domain);
+    if (rule == nullptr) {
+      fail(ErrorCode::kUnsupported, "[graph] node '{}': no shape rule for operator '{}{}{}'", node.name, node.domain,
+           node.domain.empty() ? "" : ".", node.op);
+    }
+    const auto inputs = static_cast<int>(node.inputs.size());
+    if (inputs < rule->min_inputs || inputs > rule->max_inputs) {
+      fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): {} inputs, the operator takes {} to {}", node.name, node.op,
+           inputs, rule->min_inputs, rule->max_inputs);
+    }
+    InferContext context(graph, id);
+    rule->infer(context);
+  }
+}
+
+}  // namespace packlight::graph

@@ -1,0 +1,253 @@
+#include <algorithm>
+#include <limits>
+
+#include "graph/operator_rules.h"
+#include "graph/weight.h"
+
+namespace packlight::graph {
+namespace {
+
+void infer_transpose(InferContext& context) {
+  const auto& shape = context.shape(0);
+  if (!shape) return context.set(0, context.type(0), std::nullopt);
+  const auto rank = static_cast<int64_t>(shape->size());
+  std::vector<int64_t> perm = context.node().integers("perm");
+  if (perm.empty()) {  // the default reverses the dimensions
+    for (int64_t i = rank - 1; i >= 0; --i) perm.push_back(i);
+  }
+  std::vector<bool> seen(rank, false);
+  if (static_cast<int64_t>(perm.size()) != rank) {
+    context.contradiction("perm has {} entries for shape {}", perm.size(), to_string(*shape));
+  }
+  Shape out;
+  for (const int64_t axis : perm) {
+    if (axis < 0 || axis >= rank || seen[axis]) context.contradiction("perm is no permutation of {} axes", rank);
+    seen[axis] = true;
+    out.push_back((*shape)[axis]);
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+void infer_gather(InferContext& context) {
+  const auto &data = context.shape(0), &indices = context.shape(1);
+  if (!data || !indices) return context.set(0, context.type(0), std::nullopt);
+  const auto axis =
+      normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(data->size()));
+  Shape out(data->begin(), data->begin() + axis);
+  out.insert(out.end(), indices->begin(), indices->end());
+  out.insert(out.end(), data->begin() + axis + 1, data->end());
+  context.set(0, context.type(0), std::move(out));
+}
+
+// The axes of Squeeze and Unsqueeze in a tensor of `rank` dimensions, each once.
+std::vector<bool> marked_axes(const InferContext& context, const std::vector<int64_t>& axes, int64_t rank) {
+  std::vector<bool> marked(rank, false);
+  for (const int64_t axis : axes) {
+    const int64_t at = normalised_axis(context, axis, rank);
+    if (marked[at]) context.contradiction("axis {} is given twice", axis);
+    marked[at] = true;
+  }
+  return marked;
+}
+
+void infer_unsqueeze(InferContext& context) {
+  const auto& shape = context.shape(0);
+  const auto axes = context.integers(1);
+  if (!shape || !axes) return context.set(0, context.type(0), std::nullopt);
+  const std::vector<bool> added = marked_axes(context, *axes, static_cast<int64_t>(shape->size() + axes->size()));
+  Shape out;
+  size_t next = 0;
+  for (const bool is_new : added) out.push_back(is_new ? Dim(1) : (*shape)[next++]);
+  context.set(0, context.type(0), std::move(out));
+}
+
+void infer_squeeze(InferContext& context) {
+  const auto& shape = context.shape(0);
+  const auto axes = context.integers(1);
+  if (!shape || (context.has(1) && !axes)) return context.set(0, context.type(0), std::nullopt);
+  std::vector<bool> removed;
+  if (axes) {
+    removed = marked_axes(context, *axes, static_cast<int64_t>(shape->size()));
+  } else {  // every dimension of size one; unknowable while a dimension is
+    for (const Dim& dim : *shape) {
+      if (!dim.known()) return context.set(0, context.type(0), std::nullopt);
+      removed.push_back(dim.value == 1);
+    }
+  }
+  Shape out;
+  for (size_t i = 0; i < shape->size(); ++i) {
+    if (!removed[i]) {
+      out.push_back((*shape)[i]);
+    } else if (!compatible((*shape)[i], Dim(1))) {
+      context.contradiction("axis {} of {} is not of size 1", i, to_string(*shape));
+    }
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+void infer_reshape(InferContext& context) {
+  const auto& shape = context.shape(0);
+  const auto wanted = context.integers(1);
+  if (!wanted) {
+    const auto& target = context.shape(1);  // its length is at least the rank
+    if (target && target->size() == 1 && (*target)[0].known()) {
+      return context.set(0, context.type(0), Shape((*target)[0].value));
+    }
+    return context.set(0, context.type(0), std::nullopt);
+  }
+  const bool allow_zero = context.node().integer("allowzero", 0) != 0;
+  Shape out;
+  int64_t inferred = -1;
+  for (size_t i = 0; i < wanted->size(); ++i) {
+    const int64_t size = (*wanted)[i];
+    if (size == -1) {
+      if (inferred >= 0) context.contradiction("two dimensions of the target shape are -1");
+      inferred = static_cast<int64_t>(i);
+      out.push_back(Dim());
+    } else if (size == 0 && !allow_zero) {
+      if (shape && i >= shape->size()) context.contradiction("dimension {} of {} is copied but absent", i, to_string(*shape));
+      out.push_back(shape ? (*shape)[i] : Dim());
+    } else if (size < 0) {
+      context.contradiction("dimension {} of the target shape is {}", i, size);
+    } else {
+      out.push_back(size);
+    }
+  }
+  if (shape) {
+    // Equal symbols on both sides cancel; what is left must be numbers to say more.
+    std::vector<Dim> left(shape->begin(), shape->end()), right;
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (static_cast<int64_t>(i) == inferred) continue;
+      const auto same = out[i].symbol.empty() ? left.end() : std::find(left.begin(), left.end(), out[i]);
+      if (same != left.end()) left.erase(same);
+      else right.push_back(out[i]);
+    }
+    int64_t have = 1, need = 1;
+    bool numbers = true;
+    for (const Dim& dim : left) numbers = numbers && dim.known() && !__builtin_mul_overflow(have, dim.value, &have);
+    for (const Dim& dim : right) numbers = numbers && dim.known() && !__builtin_mul_overflow(need, dim.value, &need);
+    if (numbers && inferred >= 0 && need > 0) {
+      if (have % need != 0) context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
+      out[inferred] = have / need;
+    } else if (numbers && inferred < 0 && have != need) {
+      context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
+    } else if (!numbers && inferred >= 0 && right.empty() && left.size() == 1) {
+      out[inferred] = left[0];
+    }
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+void infer_concat(InferContext& context) {
+  std::optional<Shape> out = context.shape(0);
+  int64_t axis = 0;
+  if (out) axis = normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(out->size()));
+  for (size_t i = 1; out && i < context.input_count(); ++i) {
+    const auto& shape = context.shape(i);
+    if (!shape) {
+      out.reset();
+      break;
+    }
+    if (shape->size() != out->size()) context.contradiction("ranks of {} and {} differ", to_string(*out), to_string(*shape));
+    for (size_t d = 0; d < out->size(); ++d) {
+      Dim& dim = (*out)[d];
+      const Dim& other = (*shape)[d];
+      if (static_cast<int64_t>(d) == axis) {
+        dim = dim.known() && other.known() ? Dim(dim.value + other.value) : Dim();
+      } else if (!compatible(dim, other)) {
+        context.contradiction("shapes {} and {} differ outside axis {}", to_string(*out), to_string(*shape), axis);
+      } else {
+        dim = merged(dim, other);
+      }
+    }
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+// Elements that a slice [start, end) with a step takes of `size`; ONNX clamps both ends.
+int64_t slice_length(int64_t size, int64_t start, int64_t end, int64_t step) {
+  const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
+  if (start < 0) start = start < -size ? low : start + size;
+  if (end < 0) end = end < -size ? low : end + size;
+  start = std::clamp(start, step > 0 ? int64_t{0} : int64_t{0}, std::max<int64_t>(high, 0));
+  end = std::clamp(end, low, std::max(high, low));
+  if (step > 0) return end <= start ? 0 : (end - start - 1) / step + 1;
+  if (step == std::numeric_limits<int64_t>::min()) step = -std::numeric_limits<int64_t>::max();
+  return start <= end ? 0 : (start - end - 1) / -step + 1;
+}
+
+void infer_slice(InferContext& context) {
+  const auto& shape = context.shape(0);
+  if (!shape) return context.set(0, context.type(0), std::nullopt);
+  const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);
+  auto axes = context.integers(3);
+  const bool all_known = starts && ends && (axes || !context.has(3)) && (steps || !context.has(4));
+  if (!all_known) return context.set(0, context.type(0), Shape(shape->size()));
+  if (!axes) {
+    axes.emplace();
+    for (size_t i = 0; i < starts->size(); ++i) axes->push_back(static_cast<int64_t>(i));
+  }
+  if (starts->size() != ends->size() || axes->size() != starts->size() || (steps && steps->size() != starts->size())) {
+    context.contradiction("starts, ends, axes and steps differ in length");
+  }
+  Shape out = *shape;
+  for (size_t i = 0; i < starts->size(); ++i) {
+    const int64_t axis = normalised_axis(context, (*axes)[i], static_cast<int64_t>(shape->size()));
+    const int64_t step = steps ? (*steps)[i] : 1;
+    if (step == 0) context.contradiction("step 0 on axis {}", axis);
+    const Dim& dim = (*shape)[axis];
+    out[axis] = dim.known() ? Dim(slice_length(dim.value, (*starts)[i], (*ends)[i], step)) : Dim();
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+void infer_split(InferContext& context) {
+  const auto& shape = context.shape(0);
+  const auto parts = static_cast<int64_t>(context.output_count());
+  if (!shape) {
+    for (int64_t i = 0; i < parts; ++i) context.set(i, context.type(0), std::nullopt);
+    return;
+  }
+  const int64_t axis =
+      normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(shape->size()));
+  const Dim& dim = (*shape)[axis];
+  const auto sizes = context.integers(1);
+  if (sizes && static_cast<int64_t>(sizes->size()) != parts) {
+    context.contradiction("{} split sizes for {} outputs", sizes->size(), parts);
+  }
+  int64_t sum = 0;
+  for (int64_t i = 0; i < parts; ++i) {
+    Shape out = *shape;
+    if (sizes) {
+      if ((*sizes)[i] < 0) context.contradiction("split size {} is negative", (*sizes)[i]);
+      if (__builtin_add_overflow(sum, (*sizes)[i], &sum)) context.contradiction("split sizes overflow");
+      out[axis] = (*sizes)[i];
+    } else if (context.has(1) || !dim.known()) {
+      out[axis] = Dim();
+    } else {  // equal parts, the last one smaller when they do not divide
+      const int64_t part = (dim.value + parts - 1) / parts;
+      out[axis] = std::clamp<int64_t>(dim.value - i * part, 0, part);
+    }
+    context.set(i, context.type(0), std::move(out));
+  }
+  if (sizes && dim.known() && sum != dim.value) {
+    context.contradiction("split sizes add up to {}, axis {} of {} does not", sum, axis, to_string(*shape));
+  }
+}
+
+constexpr OperatorRule kRules[] = {
+    {"Transpose", 1, 1, 1, 1, infer_transpose},
+    {"Gather", 2, 2, 1, 1, infer_gather},
+    {"Unsqueeze", 2, 2, 1, 1, infer_unsqueeze},
+    {"Squeeze", 1, 2, 1, 1, infer_squeeze},
+    {"Reshape", 2, 2, 1, 1, infer_reshape},
+    {"Concat", 1, kManyInputs, 1, 1, infer_concat},
+    {"Slice", 3, 5, 1, 1, infer_slice},
+    {"Split", 1, 2, 1, kManyInputs, infer_split},
+};
+
+}  // namespace
+
+std::span<const OperatorRule> movement_rules() { return kRules; }
+
+}  // namespace packlight::graph
