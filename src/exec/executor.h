@@ -49,6 +49,10 @@ class Executor {
   void set_parameter(graph::ValueId weight, at::Tensor tensor);
 
  private:
+  at::Tensor weight(graph::ValueId id);
+  std::vector<at::Tensor> run_node(const graph::Node& node, const Values& live, const NodeObserver& observer);
+  void drop_copies(graph::NodeId begin, graph::NodeId end);
+
   const graph::Graph& graph_;
   ExecOptions options_;
   std::unordered_map<graph::ValueId, at::Tensor> weights_;

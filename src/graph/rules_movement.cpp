@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <limits>
 
 #include "graph/operator_rules.h"
+#include "graph/slice.h"
 #include "graph/weight.h"
 
 namespace packlight::graph {
@@ -164,18 +164,6 @@ void infer_concat(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
-// Elements that a slice [start, end) with a step takes of `size`; ONNX clamps both ends.
-int64_t slice_length(int64_t size, int64_t start, int64_t end, int64_t step) {
-  const int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
-  if (start < 0) start = start < -size ? low : start + size;
-  if (end < 0) end = end < -size ? low : end + size;
-  start = std::clamp(start, step > 0 ? int64_t{0} : int64_t{0}, std::max<int64_t>(high, 0));
-  end = std::clamp(end, low, std::max(high, low));
-  if (step > 0) return end <= start ? 0 : (end - start - 1) / step + 1;
-  if (step == std::numeric_limits<int64_t>::min()) step = -std::numeric_limits<int64_t>::max();
-  return start <= end ? 0 : (start - end - 1) / -step + 1;
-}
-
 void infer_slice(InferContext& context) {
   const auto& shape = context.shape(0);
   if (!shape) return context.set(0, context.type(0), std::nullopt);
@@ -196,7 +184,7 @@ void infer_slice(InferContext& context) {
     const int64_t step = steps ? (*steps)[i] : 1;
     if (step == 0) context.contradiction("step 0 on axis {}", axis);
     const Dim& dim = (*shape)[axis];
-    out[axis] = dim.known() ? Dim(slice_length(dim.value, (*starts)[i], (*ends)[i], step)) : Dim();
+    out[axis] = dim.known() ? Dim(slice_range(dim.value, (*starts)[i], (*ends)[i], step).length) : Dim();
   }
   context.set(0, context.type(0), std::move(out));
 }
