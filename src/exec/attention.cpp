@@ -27,14 +27,17 @@ std::vector<Chunk> make_chunks(int64_t queries, int64_t keys, const AttentionSpe
   return chunks;
 }
 
-// Writes -infinity where a query may not look. scores: [.., queries of the chunk, keys of the chunk].
+// Writes -infinity where a query may not look. scores: [.., queries of the chunk, keys of the
+// chunk].
 void mask_scores(at::Tensor& scores, const Chunk& chunk, const AttentionSpec& spec) {
   const double hidden = -std::numeric_limits<double>::infinity();
   const auto row = at::arange(chunk.first, chunk.end, at::kLong).unsqueeze(1);
-  if (spec.causal && chunk.key_end > chunk.first) {  // only keys from the chunk's first query on can lie ahead
+  if (spec.causal &&
+      chunk.key_end > chunk.first) {  // only keys from the chunk's first query on can lie ahead
     const int64_t begin = std::max(chunk.first, chunk.key_first);
     const auto column = at::arange(begin, chunk.key_end, at::kLong);
-    scores.narrow(-1, begin - chunk.key_first, chunk.key_end - begin).masked_fill_(column > row, hidden);
+    scores.narrow(-1, begin - chunk.key_first, chunk.key_end - begin)
+        .masked_fill_(column > row, hidden);
   }
   const int64_t left = chunk.end - spec.window;  // keys below it are out of the last query's window
   if (spec.window > 0 && left > chunk.key_first) {
@@ -43,7 +46,8 @@ void mask_scores(at::Tensor& scores, const Chunk& chunk, const AttentionSpec& sp
   }
 }
 
-// One sample's rows [first, end) of x [heads, n, size] as [kv_heads, group * (end - first), size], contiguous.
+// One sample's rows [first, end) of x [heads, n, size] as [kv_heads, group * (end - first), size],
+// contiguous.
 at::Tensor grouped_rows(const at::Tensor& x, int64_t kv_heads, const Chunk& chunk) {
   const int64_t rows = x.size(0) / kv_heads * (chunk.end - chunk.first);
   return x.narrow(1, chunk.first, chunk.end - chunk.first).reshape({kv_heads, rows, x.size(2)});
@@ -61,15 +65,18 @@ at::Tensor probabilities(const at::Tensor& query_rows, const at::Tensor& keys, c
   return at::softmax(scores, -1);
 }
 
-at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
+at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                   const AttentionSpec& spec) {
   const int64_t kv_heads = k.size(1);
   at::Tensor out = at::empty({q.size(0), q.size(1), q.size(2), v.size(3)}, q.options());
   for (int64_t b = 0; b < q.size(0); ++b) {
     for (const Chunk& chunk : make_chunks(q.size(2), k.size(2), spec)) {
       const at::Tensor keys = k[b].narrow(1, chunk.key_first, chunk.keys());
       const at::Tensor values = v[b].narrow(1, chunk.key_first, chunk.keys());
-      const at::Tensor weights = probabilities(grouped_rows(q[b], kv_heads, chunk), keys, chunk, spec);
-      out[b].narrow(1, chunk.first, chunk.end - chunk.first)
+      const at::Tensor weights =
+          probabilities(grouped_rows(q[b], kv_heads, chunk), keys, chunk, spec);
+      out[b]
+          .narrow(1, chunk.first, chunk.end - chunk.first)
           .copy_(at::bmm(weights, values).view({q.size(1), chunk.end - chunk.first, v.size(3)}));
     }
   }
@@ -78,10 +85,12 @@ at::Tensor forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
 
 // Adds one chunk's gradients to those of its sample. With P = softmax(S), S = scale Q K^T, O = P V:
 // dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(P * dP)), dQ = scale dS K, dK = scale dS^T Q.
-void backward_chunk(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& grad_out,
-                    const Chunk& chunk, const AttentionSpec& spec, at::Tensor dq, at::Tensor dk, at::Tensor dv) {
+void backward_chunk(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const at::Tensor& grad_out, const Chunk& chunk, const AttentionSpec& spec,
+                    at::Tensor dq, at::Tensor dk, at::Tensor dv) {
   const int64_t kv_heads = k.size(0);
-  const at::Tensor rows = grouped_rows(q, kv_heads, chunk), grad = grouped_rows(grad_out, kv_heads, chunk);
+  const at::Tensor rows = grouped_rows(q, kv_heads, chunk),
+                   grad = grouped_rows(grad_out, kv_heads, chunk);
   const at::Tensor keys = k.narrow(1, chunk.key_first, chunk.keys());
   const at::Tensor values = v.narrow(1, chunk.key_first, chunk.keys());
   const at::Tensor p = probabilities(rows, keys, chunk, spec);
@@ -95,8 +104,8 @@ void backward_chunk(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
 
 // Keeps no scores between forward and backward: memory stays linear in the length.
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const AttentionSpec& spec) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& q,
+                            const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
     context->save_for_backward({q, k, v});
     context->saved_data["causal"] = spec.causal;
     context->saved_data["window"] = spec.window;
@@ -125,23 +134,28 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   }
 };
 
-void check_shapes(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
-  const bool fits = q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && k.size(1) > 0 && q.size(1) % k.size(1) == 0 &&
-                    q.size(0) == k.size(0) && k.size(0) == v.size(0) && k.size(1) == v.size(1) &&
-                    k.size(2) == v.size(2) && q.size(3) == k.size(3);
+void check_shapes(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const AttentionSpec& spec) {
+  const bool fits = q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && k.size(1) > 0 &&
+                    q.size(1) % k.size(1) == 0 && q.size(0) == k.size(0) &&
+                    k.size(0) == v.size(0) && k.size(1) == v.size(1) && k.size(2) == v.size(2) &&
+                    q.size(3) == k.size(3);
   if (!fits) {
     fail(ErrorCode::kInvalidArgument, "query {}, key {} and value {} do not fit each other",
-         fmt::join(q.sizes().begin(), q.sizes().end(), "x"), fmt::join(k.sizes().begin(), k.sizes().end(), "x"),
+         fmt::join(q.sizes().begin(), q.sizes().end(), "x"),
+         fmt::join(k.sizes().begin(), k.sizes().end(), "x"),
          fmt::join(v.sizes().begin(), v.sizes().end(), "x"));
   }
   if ((spec.causal || spec.window > 0) && q.size(2) != k.size(2)) {
-    fail(ErrorCode::kUnsupported, "causal attention of {} queries over {} keys", q.size(2), k.size(2));
+    fail(ErrorCode::kUnsupported, "causal attention of {} queries over {} keys", q.size(2),
+         k.size(2));
   }
 }
 
 }  // namespace
 
-at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionSpec& spec) {
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                     const AttentionSpec& spec) {
   check_shapes(q, k, v, spec);
   const bool wants_gradients =
       c10::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());

@@ -18,11 +18,13 @@ namespace {
 int64_t row_grain(int64_t cols) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, cols)); }
 
 at::Tensor decode(const codec::EncodedTensor& encoded) {
-  const bool as_stored = encoded.dtype == codec::DType::kF32 && encoded.rotary_interleaved_heads == 0 &&
+  const bool as_stored = encoded.dtype == codec::DType::kF32 &&
+                         encoded.rotary_interleaved_heads == 0 &&
                          reinterpret_cast<uintptr_t>(encoded.data.data()) % alignof(float) == 0;
   if (as_stored) {  // a view; nothing writes to weights
     auto* data = const_cast<std::byte*>(encoded.data.data());
-    return at::from_blob(data, {encoded.rows, encoded.cols}, [owner = encoded.owner](void*) {}, at::kFloat);
+    return at::from_blob(
+        data, {encoded.rows, encoded.cols}, [owner = encoded.owner](void*) {}, at::kFloat);
   }
   at::Tensor out = at::empty({encoded.rows, encoded.cols}, at::kFloat);
   auto* values = out.data_ptr<float>();
@@ -50,7 +52,8 @@ at::Tensor decode_rows_at(const codec::EncodedTensor& tensor, const at::Tensor& 
   const int64_t* rows = flat.data_ptr<int64_t>();
   for (int64_t i = 0; i < flat.numel(); ++i) {
     if (rows[i] < -tensor.rows || rows[i] >= tensor.rows) {
-      fail(ErrorCode::kInvalidArgument, "index {} is outside [{}, {})", rows[i], -tensor.rows, tensor.rows);
+      fail(ErrorCode::kInvalidArgument, "index {} is outside [{}, {})", rows[i], -tensor.rows,
+           tensor.rows);
     }
   }
   at::parallel_for(0, flat.numel(), row_grain(tensor.cols), [&](int64_t begin, int64_t end) {
@@ -66,7 +69,8 @@ void check_finite(const graph::Graph& graph, graph::NodeId begin, graph::NodeId 
   std::set<graph::ValueId> seen;
   for (graph::NodeId id = begin; id < end; ++id) {
     for (const graph::ValueId input : graph.node(id).inputs) {
-      if (input == graph::kNone || !graph.value(input).weight || !seen.insert(input).second) continue;
+      if (input == graph::kNone || !graph.value(input).weight || !seen.insert(input).second)
+        continue;
       const graph::Value& value = graph.value(input);
       if (!graph::is_float(value.type)) continue;
       base::check_interrupt();
@@ -74,8 +78,8 @@ void check_finite(const graph::Graph& graph, graph::NodeId begin, graph::NodeId 
       const at::Tensor bad = at::isfinite(flat).logical_not();
       if (!bad.any().item<bool>()) continue;
       const int64_t index = bad.to(at::kByte).argmax().item<int64_t>();
-      fail(ErrorCode::kCorrupt, "[exec] tensor '{}': element {} is {}; weights must be finite", value.name, index,
-           flat[index].item<float>());
+      fail(ErrorCode::kCorrupt, "[exec] tensor '{}': element {} is {}; weights must be finite",
+           value.name, index, flat[index].item<float>());
     }
   }
 }

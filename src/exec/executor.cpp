@@ -38,8 +38,8 @@ Executor::Executor(const graph::Graph& graph, ExecOptions options)
   for (graph::NodeId id = 0; id < static_cast<graph::NodeId>(graph.nodes().size()); ++id) {
     const graph::Node& node = graph.node(id);
     if (find_operator(node.op, node.domain) == nullptr) {
-      fail(ErrorCode::kUnsupported, "[exec] node '{}': operator '{}{}{}' is not implemented", node.name, node.domain,
-           node.domain.empty() ? "" : ".", node.op);
+      fail(ErrorCode::kUnsupported, "[exec] node '{}': operator '{}{}{}' is not implemented",
+           node.name, node.domain, node.domain.empty() ? "" : ".", node.op);
     }
     for (const graph::ValueId input : node.inputs) {
       if (input != graph::kNone) last_use_[input] = id;
@@ -48,13 +48,14 @@ Executor::Executor(const graph::Graph& graph, ExecOptions options)
   for (const graph::ValueId id : graph.outputs) last_use_[id] = kForever;
 }
 
-std::unordered_map<std::string, at::Tensor> Executor::run(const std::unordered_map<std::string, at::Tensor>& inputs,
-                                                          const NodeObserver& observer) {
+std::unordered_map<std::string, at::Tensor> Executor::run(
+    const std::unordered_map<std::string, at::Tensor>& inputs, const NodeObserver& observer) {
   Values live;
   for (const graph::ValueId id : graph_.inputs) {
     const graph::Value& value = graph_.value(id);
     const auto it = inputs.find(value.name);
-    if (it == inputs.end()) fail(ErrorCode::kInvalidArgument, "[exec] input '{}' is missing", value.name);
+    if (it == inputs.end())
+      fail(ErrorCode::kInvalidArgument, "[exec] input '{}' is missing", value.name);
     live[id] = it->second;
   }
   for (const auto& [name, tensor] : inputs) {
@@ -64,7 +65,8 @@ std::unordered_map<std::string, at::Tensor> Executor::run(const std::unordered_m
     }
   }
   // Range by range, so that copies of weights go as early as run_nodes() lets them.
-  for (const graph::BlockRange& block : graph::blocks(graph_)) run_nodes(block.begin, block.end, live, observer);
+  for (const graph::BlockRange& block : graph::blocks(graph_))
+    run_nodes(block.begin, block.end, live, observer);
   std::unordered_map<std::string, at::Tensor> outputs;
   for (const graph::ValueId id : graph_.outputs) {
     const graph::Value& value = graph_.value(id);
@@ -79,7 +81,8 @@ at::Tensor Executor::weight(graph::ValueId id) {
   return weights_[id] = dense_weight(*graph_.value(id).weight);
 }
 
-std::vector<at::Tensor> Executor::run_node(const graph::Node& node, const Values& live, const NodeObserver& observer) {
+std::vector<at::Tensor> Executor::run_node(const graph::Node& node, const Values& live,
+                                           const NodeObserver& observer) {
   std::vector<at::Tensor> inputs(node.inputs.size());
   const bool lookup = gathers_rows(graph_, node) && parameters_.count(node.inputs[0]) == 0 &&
                       weights_.count(node.inputs[0]) == 0;
@@ -91,20 +94,25 @@ std::vector<at::Tensor> Executor::run_node(const graph::Node& node, const Values
     } else if (graph_.value(id).weight) {
       inputs[i] = weight(id);
     } else {
-      fail(ErrorCode::kInvalidArgument, "[exec] node '{}': its input '{}' is not among the live values", node.name,
+      fail(ErrorCode::kInvalidArgument,
+           "[exec] node '{}': its input '{}' is not among the live values", node.name,
            graph_.value(id).name);
     }
   }
   if (observer) observer(node, inputs);
-  if (node.input_quant == graph::ActivationQuant::kInt8PerToken32) inputs[0] = quantize_dequantize_int8(inputs[0]);
-  if (lookup) return {decode_rows_at(std::get<codec::EncodedTensor>(*graph_.value(node.inputs[0]).weight), inputs[1])};
+  if (node.input_quant == graph::ActivationQuant::kInt8PerToken32)
+    inputs[0] = quantize_dequantize_int8(inputs[0]);
+  if (lookup)
+    return {decode_rows_at(std::get<codec::EncodedTensor>(*graph_.value(node.inputs[0]).weight),
+                           inputs[1])};
   return find_operator(node.op, node.domain)(Call{node, inputs, options_});
 }
 
-void Executor::run_nodes(graph::NodeId begin, graph::NodeId end, Values& live, const NodeObserver& observer) {
+void Executor::run_nodes(graph::NodeId begin, graph::NodeId end, Values& live,
+                         const NodeObserver& observer) {
   if (begin < 0 || end < begin || end > static_cast<graph::NodeId>(graph_.nodes().size())) {
-    fail(ErrorCode::kInvalidArgument, "[exec] node range [{}, {}) is outside the graph's {} nodes", begin, end,
-         graph_.nodes().size());
+    fail(ErrorCode::kInvalidArgument, "[exec] node range [{}, {}) is outside the graph's {} nodes",
+         begin, end, graph_.nodes().size());
   }
   const c10::AutoGradMode gradients(options_.gradients);
   for (graph::NodeId id = begin; id < end; ++id) {
@@ -114,13 +122,16 @@ void Executor::run_nodes(graph::NodeId begin, graph::NodeId end, Values& live, c
     try {
       outputs = run_node(node, live, observer);
     } catch (const c10::Error& error) {
-      fail(ErrorCode::kInvalidArgument, "[exec] node '{}' ({}): {}", node.name, node.op, error.what_without_backtrace());
+      fail(ErrorCode::kInvalidArgument, "[exec] node '{}' ({}): {}", node.name, node.op,
+           error.what_without_backtrace());
     } catch (const Error& error) {
       if (std::string_view(error.what()).substr(0, 1) == "[") throw;
-      throw Error(error.code(), fmt::format("[exec] node '{}' ({}): {}", node.name, node.op, error.what()));
+      throw Error(error.code(),
+                  fmt::format("[exec] node '{}' ({}): {}", node.name, node.op, error.what()));
     }
     for (size_t i = 0; i < node.outputs.size() && i < outputs.size(); ++i) {
-      if (node.outputs[i] != graph::kNone && last_use_[node.outputs[i]] > id) live[node.outputs[i]] = outputs[i];
+      if (node.outputs[i] != graph::kNone && last_use_[node.outputs[i]] > id)
+        live[node.outputs[i]] = outputs[i];
     }
     for (const graph::ValueId input : node.inputs) {
       if (input != graph::kNone && last_use_[input] <= id) live.erase(input);
@@ -151,7 +162,8 @@ void Executor::set_parameter(graph::ValueId id, at::Tensor tensor) {
   const graph::Value& value = graph_.value(id);
   if (!value.weight) fail(ErrorCode::kInvalidArgument, "[exec] '{}' is no weight", value.name);
   if (tensor.sizes().vec() != graph::weight_shape(*value.weight)) {
-    fail(ErrorCode::kInvalidArgument, "[exec] '{}': a parameter of another shape than the weight's", value.name);
+    fail(ErrorCode::kInvalidArgument, "[exec] '{}': a parameter of another shape than the weight's",
+         value.name);
   }
   weights_.erase(id);
   parameters_[id] = std::move(tensor);

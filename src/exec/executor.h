@@ -18,16 +18,20 @@ using Values = std::unordered_map<graph::ValueId, at::Tensor>;
 using NodeObserver = std::function<void(const graph::Node&, std::span<const at::Tensor> inputs)>;
 
 struct ExecOptions {
-  bool gradients = false;      // record autograd; weights given in `parameters` are used instead of the graph's
-  bool cache_weights = true;   // keep F32 copies of weights for the executor's life; false: for the block's run only
-  int64_t attention_query_chunk = 128;  // rows of queries handled at once: bounds scratch to [heads, chunk, n] F32
+  bool gradients =
+      false;  // record autograd; weights given in `parameters` are used instead of the graph's
+  bool cache_weights =
+      true;  // keep F32 copies of weights for the executor's life; false: for the block's run only
+  int64_t attention_query_chunk =
+      128;  // rows of queries handled at once: bounds scratch to [heads, chunk, n] F32
 };
 
 // A weight as dense F32 in its graph orientation (decodes encoded tensors).
 at::Tensor dense_weight(const graph::Weight& weight);
 
-// Sets LibTorch's threads (it starts with one) and checks once that its matrix product is right on this processor
-// (some OpenBLAS builds are wrong on new ones). Errors: Internal with the advice which OPENBLAS_CORETYPE to set.
+// Sets LibTorch's threads (it starts with one) and checks once that its matrix product is right on
+// this processor (some OpenBLAS builds are wrong on new ones). Errors: Internal with the advice
+// which OPENBLAS_CORETYPE to set.
 void initialise(int threads);
 
 // Runs a graph with LibTorch, operator by operator. Knows no model family. Not thread-safe.
@@ -36,13 +40,15 @@ class Executor {
   Executor(const graph::Graph& graph, ExecOptions options = {});
 
   // Whole graph: inputs by name -> outputs by name.
-  std::unordered_map<std::string, at::Tensor> run(const std::unordered_map<std::string, at::Tensor>& inputs,
-                                                  const NodeObserver& observer = nullptr);
+  std::unordered_map<std::string, at::Tensor> run(
+      const std::unordered_map<std::string, at::Tensor>& inputs,
+      const NodeObserver& observer = nullptr);
 
-  // Nodes [begin, end) on `live`: values that no later node (or graph output) needs are dropped, new ones added. Block by
-  // block over many samples keeps memory at one block's weights; release_weights() drops this block's F32 copies
-  // and the resident pages of its mapped bytes.
-  void run_nodes(graph::NodeId begin, graph::NodeId end, Values& live, const NodeObserver& observer = nullptr);
+  // Nodes [begin, end) on `live`: values that no later node (or graph output) needs are dropped,
+  // new ones added. Block by block over many samples keeps memory at one block's weights;
+  // release_weights() drops this block's F32 copies and the resident pages of its mapped bytes.
+  void run_nodes(graph::NodeId begin, graph::NodeId end, Values& live,
+                 const NodeObserver& observer = nullptr);
   void release_weights(graph::NodeId begin, graph::NodeId end);
 
   // Uses `tensor` for a weight from now on (training, trial quantization).
@@ -50,7 +56,8 @@ class Executor {
 
  private:
   at::Tensor weight(graph::ValueId id);
-  std::vector<at::Tensor> run_node(const graph::Node& node, const Values& live, const NodeObserver& observer);
+  std::vector<at::Tensor> run_node(const graph::Node& node, const Values& live,
+                                   const NodeObserver& observer);
   void drop_copies(graph::NodeId begin, graph::NodeId end);
 
   const graph::Graph& graph_;

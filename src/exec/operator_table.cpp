@@ -7,8 +7,8 @@ namespace packlight::exec {
 OperatorFunction find_operator(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_multimap<std::string_view, const OperatorEntry*> entries;
-    for (const auto family :
-         {elementwise_operators(), matrix_operators(), movement_operators(), transformer_operators()}) {
+    for (const auto family : {elementwise_operators(), matrix_operators(), movement_operators(),
+                              transformer_operators()}) {
       for (const OperatorEntry& entry : family) entries.emplace(entry.op, &entry);
     }
     return entries;

@@ -23,15 +23,19 @@ Outputs sigmoid(const Call& call) { return {at::sigmoid(call.inputs[0])}; }
 Outputs cosine(const Call& call) { return {at::cos(call.inputs[0])}; }
 Outputs sine(const Call& call) { return {at::sin(call.inputs[0])}; }
 Outputs identity(const Call& call) { return {call.inputs[0]}; }
-Outputs softmax(const Call& call) { return {at::softmax(call.inputs[0], call.node.integer("axis", -1))}; }
+Outputs softmax(const Call& call) {
+  return {at::softmax(call.inputs[0], call.node.integer("axis", -1))};
+}
 
 Outputs cast(const Call& call) {
-  return {call.inputs[0].to(graph::to_scalar_type(graph::from_onnx_type(call.node.integer("to", 0))))};
+  return {
+      call.inputs[0].to(graph::to_scalar_type(graph::from_onnx_type(call.node.integer("to", 0))))};
 }
 
 constexpr OperatorEntry kOperators[] = {
-    {"Add", add},         {"Sub", sub},  {"Mul", mul},           {"Div", div},         {"Sigmoid", sigmoid},
-    {"Cos", cosine},      {"Sin", sine}, {"Identity", identity}, {"Softmax", softmax}, {"Cast", cast},
+    {"Add", add},         {"Sub", sub},    {"Mul", mul},  {"Div", div},
+    {"Sigmoid", sigmoid}, {"Cos", cosine}, {"Sin", sine}, {"Identity", identity},
+    {"Softmax", softmax}, {"Cast", cast},
 };
 
 }  // namespace

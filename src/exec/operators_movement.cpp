@@ -37,8 +37,8 @@ Outputs gather(const Call& call) {
   if (flat.numel() > 0) {
     const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
     if (low < -size || high >= size) {
-      fail(ErrorCode::kInvalidArgument, "index {} is outside [{}, {}) of '{}'", low < -size ? low : high, -size, size,
-           call.node.name);
+      fail(ErrorCode::kInvalidArgument, "index {} is outside [{}, {}) of '{}'",
+           low < -size ? low : high, -size, size, call.node.name);
     }
     if (low < 0) flat = at::where(flat < 0, flat + size, flat);
   }
@@ -65,7 +65,8 @@ Outputs squeeze(const Call& call) {
   for (int64_t& axis : axes) axis = normalised(axis, x.dim());
   std::sort(axes.rbegin(), axes.rend());
   for (const int64_t axis : axes) {
-    if (x.size(axis) != 1) fail(ErrorCode::kInvalidArgument, "axis {} has size {}, not 1", axis, x.size(axis));
+    if (x.size(axis) != 1)
+      fail(ErrorCode::kInvalidArgument, "axis {} has size {}, not 1", axis, x.size(axis));
     x = x.squeeze(axis);
   }
   return {x};
@@ -82,13 +83,15 @@ Outputs reshape(const Call& call) {
 }
 
 Outputs concat(const Call& call) {
-  return {at::cat(at::TensorList(call.inputs.data(), call.inputs.size()), call.node.integer("axis", 0))};
+  return {at::cat(at::TensorList(call.inputs.data(), call.inputs.size()),
+                  call.node.integer("axis", 0))};
 }
 
 Outputs slice(const Call& call) {
   const std::vector<int64_t> starts = integers(call.inputs[1]), ends = integers(call.inputs[2]);
   const std::vector<int64_t> axes = call.has(3) ? integers(call.inputs[3]) : std::vector<int64_t>{};
-  const std::vector<int64_t> steps = call.has(4) ? integers(call.inputs[4]) : std::vector<int64_t>{};
+  const std::vector<int64_t> steps =
+      call.has(4) ? integers(call.inputs[4]) : std::vector<int64_t>{};
   if (ends.size() != starts.size() || (call.has(3) && axes.size() != starts.size()) ||
       (call.has(4) && steps.size() != starts.size())) {
     fail(ErrorCode::kInvalidArgument, "starts, ends, axes and steps differ in length");
@@ -103,7 +106,8 @@ Outputs slice(const Call& call) {
       x = x.narrow(axis, 0, 0);
     } else if (step > 0) {
       x = x.slice(axis, range.start, range.start + (range.length - 1) * range.step + 1, range.step);
-    } else {  // tensors have no negative strides: take the same elements upwards, then turn them round
+    } else {  // tensors have no negative strides: take the same elements upwards, then turn them
+              // round
       const int64_t first = range.start + (range.length - 1) * range.step;
       x = x.slice(axis, first, range.start + 1, -range.step).flip(axis);
     }
@@ -119,7 +123,8 @@ Outputs split(const Call& call) {
   const int64_t part = (x.size(axis) + parts - 1) / parts;
   Outputs out;
   for (int64_t i = 0; i < parts; ++i) {
-    const int64_t begin = std::min(i * part, x.size(axis)), end = std::min(begin + part, x.size(axis));
+    const int64_t begin = std::min(i * part, x.size(axis)),
+                  end = std::min(begin + part, x.size(axis));
     out.push_back(x.narrow(axis, begin, end - begin));
   }
   return out;

@@ -45,17 +45,21 @@ Outputs rms_norm(const Call& call) {
   return {x * at::rsqrt(mean + epsilon) * weight};
 }
 
-// Rotates x [batch, sequence, heads, size] by the angles of cosine, sine [batch, sequence, 1, rotated / 2].
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine, bool interleaved) {
+// Rotates x [batch, sequence, heads, size] by the angles of cosine, sine [batch, sequence, 1,
+// rotated / 2].
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine,
+                  bool interleaved) {
   const int64_t half = cosine.size(-1), size = x.size(-1);
   if (2 * half > size) {
     fail(ErrorCode::kInvalidArgument, "caches rotate {} of {} dimensions", 2 * half, size);
   }
   const at::Tensor turned = x.narrow(-1, 0, 2 * half);
   const at::Tensor a = interleaved ? turned.slice(-1, 0, 2 * half, 2) : turned.narrow(-1, 0, half);
-  const at::Tensor b = interleaved ? turned.slice(-1, 1, 2 * half, 2) : turned.narrow(-1, half, half);
+  const at::Tensor b =
+      interleaved ? turned.slice(-1, 1, 2 * half, 2) : turned.narrow(-1, half, half);
   const at::Tensor first = a * cosine - b * sine, second = a * sine + b * cosine;
-  at::Tensor out = interleaved ? at::stack({first, second}, -1).flatten(-2) : at::cat({first, second}, -1);
+  at::Tensor out =
+      interleaved ? at::stack({first, second}, -1).flatten(-2) : at::cat({first, second}, -1);
   if (2 * half < size) out = at::cat({out, x.narrow(-1, 2 * half, size - 2 * half)}, -1);
   return out;
 }

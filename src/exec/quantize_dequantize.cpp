@@ -37,7 +37,8 @@ void round_block(const float* x, int64_t n, float* out) {
 
 at::Tensor quantize_dequantize_int8(const at::Tensor& x) {
   if (x.scalar_type() != at::kFloat || x.dim() == 0) {
-    fail(ErrorCode::kUnsupported, "8-bit activations of a tensor that is not F32 of rank 1 or more");
+    fail(ErrorCode::kUnsupported,
+         "8-bit activations of a tensor that is not F32 of rank 1 or more");
   }
   at::Tensor rounded;
   {
@@ -50,7 +51,8 @@ at::Tensor quantize_dequantize_int8(const at::Tensor& x) {
     at::parallel_for(0, rows, 8, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         for (int64_t c = 0; c < cols; c += kBlockColumns) {
-          round_block(src + row * cols + c, std::min(kBlockColumns, cols - c), dst + row * cols + c);
+          round_block(src + row * cols + c, std::min(kBlockColumns, cols - c),
+                      dst + row * cols + c);
         }
       }
     });

@@ -15,7 +15,8 @@ const T* typed(const Node& node, std::string_view attribute, const char* wanted)
   if (it == node.attributes.end()) return nullptr;
   const T* value = std::get_if<T>(&it->second);
   if (value == nullptr) {
-    fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): attribute '{}' is not {}", node.name, node.op, attribute, wanted);
+    fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): attribute '{}' is not {}", node.name,
+         node.op, attribute, wanted);
   }
   return value;
 }
@@ -58,9 +59,11 @@ std::vector<int64_t> Node::integers(std::string_view attribute) const {
 
 ValueId Graph::add_value(Value value) {
   const auto id = static_cast<ValueId>(values_.size());
-  if (value.name.empty()) fail(ErrorCode::kInvalidArgument, "[graph] '{}': a value needs a name", name);
+  if (value.name.empty())
+    fail(ErrorCode::kInvalidArgument, "[graph] '{}': a value needs a name", name);
   if (!by_name_.emplace(value.name, id).second) {
-    fail(ErrorCode::kInvalidArgument, "[graph] '{}': the value name '{}' is taken", name, value.name);
+    fail(ErrorCode::kInvalidArgument, "[graph] '{}': the value name '{}' is taken", name,
+         value.name);
   }
   values_.push_back(std::move(value));
   return id;
@@ -86,12 +89,15 @@ ValueId Graph::add_input(std::string input_name, ElementType type, Shape shape) 
   return id;
 }
 
-std::vector<ValueId> Graph::add_node(std::string op, std::string node_name, std::vector<ValueId> node_inputs,
+std::vector<ValueId> Graph::add_node(std::string op, std::string node_name,
+                                     std::vector<ValueId> node_inputs,
                                      std::vector<std::string> output_names,
-                                     std::map<std::string, Attribute> attributes, std::string block) {
+                                     std::map<std::string, Attribute> attributes,
+                                     std::string block) {
   for (const ValueId id : node_inputs) {
     if (id < kNone || id >= static_cast<ValueId>(values_.size())) {
-      fail(ErrorCode::kInvalidArgument, "[graph] node '{}' ({}): input id {} is no value", node_name, op, id);
+      fail(ErrorCode::kInvalidArgument, "[graph] node '{}' ({}): input id {} is no value",
+           node_name, op, id);
     }
   }
   const auto node_id = static_cast<NodeId>(nodes_.size());

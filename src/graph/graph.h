@@ -20,14 +20,14 @@ using ValueId = int32_t;
 using NodeId = int32_t;
 inline constexpr ValueId kNone = -1;  // an optional input that is absent
 
-// A dimension: a number, or a name ("batch", "sequence") that stands for one number throughout a graph, or unknown
-// (value -1 and no name).
+// A dimension: a number, or a name ("batch", "sequence") that stands for one number throughout a
+// graph, or unknown (value -1 and no name).
 struct Dim {
   int64_t value = -1;
   std::string symbol;
   Dim() = default;
-  Dim(int64_t v) : value(v) {}                         // NOLINT(google-explicit-constructor)
-  Dim(std::string name) : symbol(std::move(name)) {}   // NOLINT(google-explicit-constructor)
+  Dim(int64_t v) : value(v) {}                        // NOLINT(google-explicit-constructor)
+  Dim(std::string name) : symbol(std::move(name)) {}  // NOLINT(google-explicit-constructor)
   bool known() const { return value >= 0; }
   bool operator==(const Dim&) const = default;
 };
@@ -35,14 +35,31 @@ using Shape = std::vector<Dim>;
 std::string to_string(const Shape& shape);
 
 // ONNX element types that the graph distinguishes.
-enum class ElementType : uint8_t { kUndefined, kF32, kF16, kBF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool, kString };
+enum class ElementType : uint8_t {
+  kUndefined,
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kString
+};
 
-// The bytes of an initializer: a dense tensor in its own dtype (checkpoint weights are views of the mapped file), or
-// an encoded matrix (GGML blocks, Packlight tiles) in checkpoint orientation [out_features, in_features].
+// The bytes of an initializer: a dense tensor in its own dtype (checkpoint weights are views of the
+// mapped file), or an encoded matrix (GGML blocks, Packlight tiles) in checkpoint orientation
+// [out_features, in_features].
 using Weight = std::variant<at::Tensor, codec::EncodedTensor>;
 
 // How an activation is quantized at run time; absent = float.
-enum class ActivationQuant : uint8_t { kNone, kInt8PerToken32 };  // the second: symmetric INT8, scale per token and 32 columns
+enum class ActivationQuant : uint8_t {
+  kNone,
+  kInt8PerToken32
+};  // the second: symmetric INT8, scale per token and 32 columns
 
 struct Value {
   std::string name;  // unique in the graph; weights carry their checkpoint name
@@ -53,8 +70,9 @@ struct Value {
 };
 
 class Graph;
-using Attribute = std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
-                               std::vector<std::string>, at::Tensor, std::shared_ptr<Graph>>;
+using Attribute =
+    std::variant<int64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
+                 std::vector<std::string>, at::Tensor, std::shared_ptr<Graph>>;
 
 // One ONNX operator (domain "" is ai.onnx at opset 23).
 struct Node {
@@ -72,7 +90,8 @@ struct Node {
   std::vector<int64_t> integers(std::string_view attribute) const;  // empty when absent
 };
 
-// A network: nodes in an order in which every value is made before it is used. Copying is cheap for weights (shared).
+// A network: nodes in an order in which every value is made before it is used. Copying is cheap for
+// weights (shared).
 class Graph {
  public:
   std::string name;
@@ -83,8 +102,8 @@ class Graph {
   ValueId add_input(std::string name, ElementType type, Shape shape);
   // Appends a node; makes its outputs (named; shapes by infer_shapes()).
   std::vector<ValueId> add_node(std::string op, std::string name, std::vector<ValueId> inputs,
-                                std::vector<std::string> output_names, std::map<std::string, Attribute> attributes,
-                                std::string block);
+                                std::vector<std::string> output_names,
+                                std::map<std::string, Attribute> attributes, std::string block);
 
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Node>& nodes() const { return nodes_; }
@@ -100,12 +119,14 @@ class Graph {
   std::unordered_map<std::string, ValueId> by_name_;
 };
 
-// Every rule of a well-formed graph: names unique, inputs made before use, outputs exist, weights agree with their shapes, known
-// operators have the right number of inputs. Errors: Corrupt naming node, value and rule.
+// Every rule of a well-formed graph: names unique, inputs made before use, outputs exist, weights
+// agree with their shapes, known operators have the right number of inputs. Errors: Corrupt naming
+// node, value and rule.
 void verify(const Graph& graph);
 
-// Fills types and shapes of every value that its operator's rule can tell; symbols are carried through.
-// Errors: Corrupt where shapes contradict (node, both shapes); Unsupported for an operator without a rule.
+// Fills types and shapes of every value that its operator's rule can tell; symbols are carried
+// through. Errors: Corrupt where shapes contradict (node, both shapes); Unsupported for an operator
+// without a rule.
 void infer_shapes(Graph& graph);
 
 // The text form of `inspect --graph`: one line a node, weights with dtype and shape.

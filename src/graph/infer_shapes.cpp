@@ -9,7 +9,8 @@ namespace packlight::graph {
 const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
-    for (const auto family : {elementwise_rules(), matrix_rules(), movement_rules(), transformer_rules()}) {
+    for (const auto family :
+         {elementwise_rules(), matrix_rules(), movement_rules(), transformer_rules()}) {
       for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
     }
     return rules;
@@ -42,8 +43,8 @@ void InferContext::set(size_t output, ElementType type, std::optional<Shape> sha
   Value& value = graph_.value(node().outputs[output]);
   if (type != ElementType::kUndefined) {
     if (value.type != ElementType::kUndefined && value.type != type) {
-      contradiction("output '{}' is declared {}, but the operator makes {}", value.name, element_type_name(value.type),
-                    element_type_name(type));
+      contradiction("output '{}' is declared {}, but the operator makes {}", value.name,
+                    element_type_name(value.type), element_type_name(type));
     }
     value.type = type;
   }
@@ -53,15 +54,19 @@ void InferContext::set(size_t output, ElementType type, std::optional<Shape> sha
     return;
   }
   bool fits = value.shape->size() == shape->size();
-  for (size_t i = 0; fits && i < shape->size(); ++i) fits = compatible((*value.shape)[i], (*shape)[i]);
+  for (size_t i = 0; fits && i < shape->size(); ++i)
+    fits = compatible((*value.shape)[i], (*shape)[i]);
   if (!fits) {
-    contradiction("output '{}' is declared {}, but the operator makes {}", value.name, to_string(*value.shape),
-                  to_string(*shape));
+    contradiction("output '{}' is declared {}, but the operator makes {}", value.name,
+                  to_string(*value.shape), to_string(*shape));
   }
-  for (size_t i = 0; i < shape->size(); ++i) (*value.shape)[i] = merged((*value.shape)[i], (*shape)[i]);
+  for (size_t i = 0; i < shape->size(); ++i)
+    (*value.shape)[i] = merged((*value.shape)[i], (*shape)[i]);
 }
 
-bool compatible(const Dim& a, const Dim& b) { return !a.known() || !b.known() || a.value == b.value; }
+bool compatible(const Dim& a, const Dim& b) {
+  return !a.known() || !b.known() || a.value == b.value;
+}
 
 Dim merged(const Dim& a, const Dim& b) {
   if (a.known()) return a;
@@ -86,14 +91,16 @@ std::optional<Shape> broadcast(const InferContext& context, const Shape& a, cons
     const Dim left = i < a.size() ? a[a.size() - 1 - i] : Dim(1);
     const Dim right = i < b.size() ? b[b.size() - 1 - i] : Dim(1);
     const auto dim = broadcast(left, right);
-    if (!dim) context.contradiction("shapes {} and {} do not broadcast", to_string(a), to_string(b));
+    if (!dim)
+      context.contradiction("shapes {} and {} do not broadcast", to_string(a), to_string(b));
     out[out.size() - 1 - i] = *dim;
   }
   return out;
 }
 
 int64_t normalised_axis(const InferContext& context, int64_t axis, int64_t rank) {
-  if (axis < -rank || axis >= rank) context.contradiction("axis {} is outside a tensor of rank {}", axis, rank);
+  if (axis < -rank || axis >= rank)
+    context.contradiction("axis {} is outside a tensor of rank {}", axis, rank);
   return axis < 0 ? axis + rank : axis;
 }
 
@@ -102,13 +109,13 @@ void infer_shapes(Graph& graph) {
     const Node& node = graph.node(id);
     const OperatorRule* rule = find_rule(node.op, node.domain);
     if (rule == nullptr) {
-      fail(ErrorCode::kUnsupported, "[graph] node '{}': no shape rule for operator '{}{}{}'", node.name, node.domain,
-           node.domain.empty() ? "" : ".", node.op);
+      fail(ErrorCode::kUnsupported, "[graph] node '{}': no shape rule for operator '{}{}{}'",
+           node.name, node.domain, node.domain.empty() ? "" : ".", node.op);
     }
     const auto inputs = static_cast<int>(node.inputs.size());
     if (inputs < rule->min_inputs || inputs > rule->max_inputs) {
-      fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): {} inputs, the operator takes {} to {}", node.name, node.op,
-           inputs, rule->min_inputs, rule->max_inputs);
+      fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): {} inputs, the operator takes {} to {}",
+           node.name, node.op, inputs, rule->min_inputs, rule->max_inputs);
     }
     InferContext context(graph, id);
     rule->infer(context);

@@ -4,7 +4,8 @@ namespace packlight::graph {
 
 std::optional<LinearWeight> linear_weight(const Graph& graph, const Node& node) {
   const bool gemm = node.op == "Gemm";
-  if (!node.domain.empty() || (!gemm && node.op != "MatMul") || node.inputs.size() < 2) return std::nullopt;
+  if (!node.domain.empty() || (!gemm && node.op != "MatMul") || node.inputs.size() < 2)
+    return std::nullopt;
   LinearWeight result{node.inputs[1], gemm && node.integer("transB", 0) != 0};
   if (result.value == kNone) return std::nullopt;
   const Value* value = &graph.value(result.value);

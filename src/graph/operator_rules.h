@@ -44,10 +44,11 @@ class InferContext {
   NodeId node_id_;
 };
 
-// The properties of one operator. Adding an operator is adding one entry to its family's table (and one to exec/'s).
+// The properties of one operator. Adding an operator is adding one entry to its family's table (and
+// one to exec/'s).
 struct OperatorRule {
   std::string_view op;
-  int min_inputs, max_inputs;    // the first min_inputs may not be absent
+  int min_inputs, max_inputs;  // the first min_inputs may not be absent
   int min_outputs, max_outputs;
   void (*infer)(InferContext&);
   std::string_view domain = "";  // ai.onnx

@@ -12,7 +12,8 @@ void infer_matmul(InferContext& context) {
   if (left.size() == 1) left.insert(left.begin(), Dim(1));
   if (right.size() == 1) right.push_back(Dim(1));
   if (!compatible(left.back(), right[right.size() - 2])) {
-    context.contradiction("shapes {} and {}: inner dimensions differ", to_string(*a), to_string(*b));
+    context.contradiction("shapes {} and {}: inner dimensions differ", to_string(*a),
+                          to_string(*b));
   }
   const Shape left_batch(left.begin(), left.end() - 2), right_batch(right.begin(), right.end() - 2);
   Shape out = *broadcast(context, left_batch, right_batch);
@@ -27,17 +28,21 @@ void infer_gemm(InferContext& context) {
   if (a->size() != 2 || b->size() != 2) {
     context.contradiction("factors {} and {} must have rank 2", to_string(*a), to_string(*b));
   }
-  const bool trans_a = context.node().integer("transA", 0) != 0, trans_b = context.node().integer("transB", 0) != 0;
+  const bool trans_a = context.node().integer("transA", 0) != 0,
+             trans_b = context.node().integer("transB", 0) != 0;
   const Dim inner_a = (*a)[trans_a ? 0 : 1], inner_b = (*b)[trans_b ? 1 : 0];
   if (!compatible(inner_a, inner_b)) {
-    context.contradiction("shapes {} and {}: inner dimensions differ", to_string(*a), to_string(*b));
+    context.contradiction("shapes {} and {}: inner dimensions differ", to_string(*a),
+                          to_string(*b));
   }
   Shape out{(*a)[trans_a ? 1 : 0], (*b)[trans_b ? 0 : 1]};
   if (const auto& c = context.shape(2)) {
     const Shape wide = *broadcast(context, out, *c);
     bool fits = wide.size() == 2;
     for (size_t i = 0; fits && i < 2; ++i) fits = compatible(wide[i], out[i]);
-    if (!fits) context.contradiction("the addend {} does not broadcast to {}", to_string(*c), to_string(out));
+    if (!fits)
+      context.contradiction("the addend {} does not broadcast to {}", to_string(*c),
+                            to_string(out));
   }
   context.set(0, context.type(0), std::move(out));
 }

@@ -21,7 +21,8 @@ void infer_transpose(InferContext& context) {
   }
   Shape out;
   for (const int64_t axis : perm) {
-    if (axis < 0 || axis >= rank || seen[axis]) context.contradiction("perm is no permutation of {} axes", rank);
+    if (axis < 0 || axis >= rank || seen[axis])
+      context.contradiction("perm is no permutation of {} axes", rank);
     seen[axis] = true;
     out.push_back((*shape)[axis]);
   }
@@ -31,8 +32,8 @@ void infer_transpose(InferContext& context) {
 void infer_gather(InferContext& context) {
   const auto &data = context.shape(0), &indices = context.shape(1);
   if (!data || !indices) return context.set(0, context.type(0), std::nullopt);
-  const auto axis =
-      normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(data->size()));
+  const auto axis = normalised_axis(context, context.node().integer("axis", 0),
+                                    static_cast<int64_t>(data->size()));
   Shape out(data->begin(), data->begin() + axis);
   out.insert(out.end(), indices->begin(), indices->end());
   out.insert(out.end(), data->begin() + axis + 1, data->end());
@@ -40,7 +41,8 @@ void infer_gather(InferContext& context) {
 }
 
 // The axes of Squeeze and Unsqueeze in a tensor of `rank` dimensions, each once.
-std::vector<bool> marked_axes(const InferContext& context, const std::vector<int64_t>& axes, int64_t rank) {
+std::vector<bool> marked_axes(const InferContext& context, const std::vector<int64_t>& axes,
+                              int64_t rank) {
   std::vector<bool> marked(rank, false);
   for (const int64_t axis : axes) {
     const int64_t at = normalised_axis(context, axis, rank);
@@ -54,7 +56,8 @@ void infer_unsqueeze(InferContext& context) {
   const auto& shape = context.shape(0);
   const auto axes = context.integers(1);
   if (!shape || !axes) return context.set(0, context.type(0), std::nullopt);
-  const std::vector<bool> added = marked_axes(context, *axes, static_cast<int64_t>(shape->size() + axes->size()));
+  const std::vector<bool> added =
+      marked_axes(context, *axes, static_cast<int64_t>(shape->size() + axes->size()));
   Shape out;
   size_t next = 0;
   for (const bool is_new : added) out.push_back(is_new ? Dim(1) : (*shape)[next++]);
@@ -105,7 +108,8 @@ void infer_reshape(InferContext& context) {
       inferred = static_cast<int64_t>(i);
       out.push_back(Dim());
     } else if (size == 0 && !allow_zero) {
-      if (shape && i >= shape->size()) context.contradiction("dimension {} of {} is copied but absent", i, to_string(*shape));
+      if (shape && i >= shape->size())
+        context.contradiction("dimension {} of {} is copied but absent", i, to_string(*shape));
       out.push_back(shape ? (*shape)[i] : Dim());
     } else if (size < 0) {
       context.contradiction("dimension {} of the target shape is {}", i, size);
@@ -118,16 +122,22 @@ void infer_reshape(InferContext& context) {
     std::vector<Dim> left(shape->begin(), shape->end()), right;
     for (size_t i = 0; i < out.size(); ++i) {
       if (static_cast<int64_t>(i) == inferred) continue;
-      const auto same = out[i].symbol.empty() ? left.end() : std::find(left.begin(), left.end(), out[i]);
-      if (same != left.end()) left.erase(same);
-      else right.push_back(out[i]);
+      const auto same =
+          out[i].symbol.empty() ? left.end() : std::find(left.begin(), left.end(), out[i]);
+      if (same != left.end())
+        left.erase(same);
+      else
+        right.push_back(out[i]);
     }
     int64_t have = 1, need = 1;
     bool numbers = true;
-    for (const Dim& dim : left) numbers = numbers && dim.known() && !__builtin_mul_overflow(have, dim.value, &have);
-    for (const Dim& dim : right) numbers = numbers && dim.known() && !__builtin_mul_overflow(need, dim.value, &need);
+    for (const Dim& dim : left)
+      numbers = numbers && dim.known() && !__builtin_mul_overflow(have, dim.value, &have);
+    for (const Dim& dim : right)
+      numbers = numbers && dim.known() && !__builtin_mul_overflow(need, dim.value, &need);
     if (numbers && inferred >= 0 && need > 0) {
-      if (have % need != 0) context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
+      if (have % need != 0)
+        context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
       out[inferred] = have / need;
     } else if (numbers && inferred < 0 && have != need) {
       context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
@@ -141,21 +151,25 @@ void infer_reshape(InferContext& context) {
 void infer_concat(InferContext& context) {
   std::optional<Shape> out = context.shape(0);
   int64_t axis = 0;
-  if (out) axis = normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(out->size()));
+  if (out)
+    axis = normalised_axis(context, context.node().integer("axis", 0),
+                           static_cast<int64_t>(out->size()));
   for (size_t i = 1; out && i < context.input_count(); ++i) {
     const auto& shape = context.shape(i);
     if (!shape) {
       out.reset();
       break;
     }
-    if (shape->size() != out->size()) context.contradiction("ranks of {} and {} differ", to_string(*out), to_string(*shape));
+    if (shape->size() != out->size())
+      context.contradiction("ranks of {} and {} differ", to_string(*out), to_string(*shape));
     for (size_t d = 0; d < out->size(); ++d) {
       Dim& dim = (*out)[d];
       const Dim& other = (*shape)[d];
       if (static_cast<int64_t>(d) == axis) {
         dim = dim.known() && other.known() ? Dim(dim.value + other.value) : Dim();
       } else if (!compatible(dim, other)) {
-        context.contradiction("shapes {} and {} differ outside axis {}", to_string(*out), to_string(*shape), axis);
+        context.contradiction("shapes {} and {} differ outside axis {}", to_string(*out),
+                              to_string(*shape), axis);
       } else {
         dim = merged(dim, other);
       }
@@ -175,7 +189,8 @@ void infer_slice(InferContext& context) {
     axes.emplace();
     for (size_t i = 0; i < starts->size(); ++i) axes->push_back(static_cast<int64_t>(i));
   }
-  if (starts->size() != ends->size() || axes->size() != starts->size() || (steps && steps->size() != starts->size())) {
+  if (starts->size() != ends->size() || axes->size() != starts->size() ||
+      (steps && steps->size() != starts->size())) {
     context.contradiction("starts, ends, axes and steps differ in length");
   }
   Shape out = *shape;
@@ -184,7 +199,8 @@ void infer_slice(InferContext& context) {
     const int64_t step = steps ? (*steps)[i] : 1;
     if (step == 0) context.contradiction("step 0 on axis {}", axis);
     const Dim& dim = (*shape)[axis];
-    out[axis] = dim.known() ? Dim(slice_range(dim.value, (*starts)[i], (*ends)[i], step).length) : Dim();
+    out[axis] =
+        dim.known() ? Dim(slice_range(dim.value, (*starts)[i], (*ends)[i], step).length) : Dim();
   }
   context.set(0, context.type(0), std::move(out));
 }
@@ -196,8 +212,8 @@ void infer_split(InferContext& context) {
     for (int64_t i = 0; i < parts; ++i) context.set(i, context.type(0), std::nullopt);
     return;
   }
-  const int64_t axis =
-      normalised_axis(context, context.node().integer("axis", 0), static_cast<int64_t>(shape->size()));
+  const int64_t axis = normalised_axis(context, context.node().integer("axis", 0),
+                                       static_cast<int64_t>(shape->size()));
   const Dim& dim = (*shape)[axis];
   const auto sizes = context.integers(1);
   if (sizes && static_cast<int64_t>(sizes->size()) != parts) {
@@ -208,7 +224,8 @@ void infer_split(InferContext& context) {
     Shape out = *shape;
     if (sizes) {
       if ((*sizes)[i] < 0) context.contradiction("split size {} is negative", (*sizes)[i]);
-      if (__builtin_add_overflow(sum, (*sizes)[i], &sum)) context.contradiction("split sizes overflow");
+      if (__builtin_add_overflow(sum, (*sizes)[i], &sum))
+        context.contradiction("split sizes overflow");
       out[axis] = (*sizes)[i];
     } else if (context.has(1) || !dim.known()) {
       out[axis] = Dim();
@@ -219,19 +236,16 @@ void infer_split(InferContext& context) {
     context.set(i, context.type(0), std::move(out));
   }
   if (sizes && dim.known() && sum != dim.value) {
-    context.contradiction("split sizes add up to {}, axis {} of {} does not", sum, axis, to_string(*shape));
+    context.contradiction("split sizes add up to {}, axis {} of {} does not", sum, axis,
+                          to_string(*shape));
   }
 }
 
 constexpr OperatorRule kRules[] = {
-    {"Transpose", 1, 1, 1, 1, infer_transpose},
-    {"Gather", 2, 2, 1, 1, infer_gather},
-    {"Unsqueeze", 2, 2, 1, 1, infer_unsqueeze},
-    {"Squeeze", 1, 2, 1, 1, infer_squeeze},
-    {"Reshape", 2, 2, 1, 1, infer_reshape},
-    {"Concat", 1, kManyInputs, 1, 1, infer_concat},
-    {"Slice", 3, 5, 1, 1, infer_slice},
-    {"Split", 1, 2, 1, kManyInputs, infer_split},
+    {"Transpose", 1, 1, 1, 1, infer_transpose}, {"Gather", 2, 2, 1, 1, infer_gather},
+    {"Unsqueeze", 2, 2, 1, 1, infer_unsqueeze}, {"Squeeze", 1, 2, 1, 1, infer_squeeze},
+    {"Reshape", 2, 2, 1, 1, infer_reshape},     {"Concat", 1, kManyInputs, 1, 1, infer_concat},
+    {"Slice", 3, 5, 1, 1, infer_slice},         {"Split", 1, 2, 1, kManyInputs, infer_split},
 };
 
 }  // namespace

@@ -6,43 +6,48 @@ namespace {
 void infer_rms_norm(InferContext& context) {
   const auto &x = context.shape(0), &scale = context.shape(1);
   if (x) {
-    const int64_t axis =
-        normalised_axis(context, context.node().integer("axis", -1), static_cast<int64_t>(x->size()));
+    const int64_t axis = normalised_axis(context, context.node().integer("axis", -1),
+                                         static_cast<int64_t>(x->size()));
     const Shape normalised(x->begin() + axis, x->end());
     if (scale) {
       const Shape wide = *broadcast(context, normalised, *scale);
       bool fits = wide.size() == normalised.size();
       for (size_t i = 0; fits && i < wide.size(); ++i) fits = compatible(wide[i], normalised[i]);
-      if (!fits) context.contradiction("scale {} does not broadcast to {}", to_string(*scale), to_string(normalised));
+      if (!fits)
+        context.contradiction("scale {} does not broadcast to {}", to_string(*scale),
+                              to_string(normalised));
     }
   }
   context.set(0, context.type(0), x);
 }
 
-// X [batch, sequence, heads * size] or [batch, heads, sequence, size]; caches [batch, sequence, size / 2], or
-// [positions, size / 2] with position_ids.
+// X [batch, sequence, heads * size] or [batch, heads, sequence, size]; caches [batch, sequence,
+// size / 2], or [positions, size / 2] with position_ids.
 void infer_rotary(InferContext& context) {
   const auto& x = context.shape(0);
-  if (x && x->size() != 3 && x->size() != 4) context.contradiction("input {} must have rank 3 or 4", to_string(*x));
+  if (x && x->size() != 3 && x->size() != 4)
+    context.contradiction("input {} must have rank 3 or 4", to_string(*x));
   const int64_t heads = context.node().integer("num_heads", 0);
   if (x && x->size() == 3) {
     if (heads <= 0) context.contradiction("num_heads is {}: a rank-3 input needs it", heads);
     if (x->back().known() && x->back().value % heads != 0) {
-      context.contradiction("num_heads {} does not divide the last dimension of {}", heads, to_string(*x));
+      context.contradiction("num_heads {} does not divide the last dimension of {}", heads,
+                            to_string(*x));
     }
   }
   const auto &cosine = context.shape(1), &sine = context.shape(2);
   for (const auto* cache : {&cosine, &sine}) {
     if (!*cache) continue;
     const size_t rank = context.has(3) ? 2 : 3;
-    if ((*cache)->size() != rank) context.contradiction("cache {} must have rank {}", to_string(**cache), rank);
+    if ((*cache)->size() != rank)
+      context.contradiction("cache {} must have rank {}", to_string(**cache), rank);
     if (!x || !x->back().known() || !(*cache)->back().known()) continue;
     const int64_t head_size = x->size() == 4 ? x->back().value : x->back().value / heads;
     int64_t rotated = context.node().integer("rotary_embedding_dim", 0);
     if (rotated == 0) rotated = head_size;
     if (rotated > head_size || rotated % 2 != 0 || (*cache)->back().value != rotated / 2) {
-      context.contradiction("cache {} does not fit {} rotated of {} dimensions a head", to_string(**cache), rotated,
-                            head_size);
+      context.contradiction("cache {} does not fit {} rotated of {} dimensions a head",
+                            to_string(**cache), rotated, head_size);
     }
   }
   context.set(0, context.type(0), x);
@@ -61,7 +66,8 @@ HeadShape head_shape(const InferContext& context, const Shape& shape, const char
   Dim size;
   if (shape[2].known()) {
     if (shape[2].value % heads != 0) {
-      context.contradiction("{} {} does not divide the last dimension of {}", attribute, heads, to_string(shape));
+      context.contradiction("{} {} does not divide the last dimension of {}", attribute, heads,
+                            to_string(shape));
     }
     size = shape[2].value / heads;
   }
@@ -74,18 +80,23 @@ void infer_attention(InferContext& context) {
   const HeadShape q = head_shape(context, *q_shape, "q_num_heads");
   const HeadShape k = head_shape(context, *k_shape, "kv_num_heads");
   const HeadShape v = head_shape(context, *v_shape, "kv_num_heads");
-  const bool fits = compatible(q.size, k.size) && compatible(k.heads, v.heads) && compatible(q.batch, k.batch) &&
-                    compatible(k.batch, v.batch) && compatible(k.sequence, v.sequence);
+  const bool fits = compatible(q.size, k.size) && compatible(k.heads, v.heads) &&
+                    compatible(q.batch, k.batch) && compatible(k.batch, v.batch) &&
+                    compatible(k.sequence, v.sequence);
   if (!fits) {
-    context.contradiction("query {}, key {} and value {} do not fit each other", to_string(*q_shape),
-                          to_string(*k_shape), to_string(*v_shape));
+    context.contradiction("query {}, key {} and value {} do not fit each other",
+                          to_string(*q_shape), to_string(*k_shape), to_string(*v_shape));
   }
-  if (q.heads.known() && k.heads.known() && (k.heads.value == 0 || q.heads.value % k.heads.value != 0)) {
-    context.contradiction("{} query heads are no multiple of {} key heads", q.heads.value, k.heads.value);
+  if (q.heads.known() && k.heads.known() &&
+      (k.heads.value == 0 || q.heads.value % k.heads.value != 0)) {
+    context.contradiction("{} query heads are no multiple of {} key heads", q.heads.value,
+                          k.heads.value);
   }
-  if (context.node().integer("local_window_size", 0) < 0) context.contradiction("local_window_size is negative");
+  if (context.node().integer("local_window_size", 0) < 0)
+    context.contradiction("local_window_size is negative");
   const Dim batch = merged(q.batch, k.batch);
-  if (q_shape->size() == 4) return context.set(0, context.type(0), Shape{batch, q.heads, q.sequence, v.size});
+  if (q_shape->size() == 4)
+    return context.set(0, context.type(0), Shape{batch, q.heads, q.sequence, v.size});
   const Dim width = v.size.known() ? Dim(q.heads.value * v.size.value) : Dim();
   context.set(0, context.type(0), Shape{batch, q.sequence, width});
 }
@@ -93,8 +104,8 @@ void infer_attention(InferContext& context) {
 constexpr OperatorRule kRules[] = {
     {"RMSNormalization", 2, 2, 1, 1, infer_rms_norm},
     {"RotaryEmbedding", 3, 4, 1, 1, infer_rotary},
-    // Opset 23, with one attribute of our own: local_window_size w > 0 lets a query see the last w keys only (itself
-    // included).
+    // Opset 23, with one attribute of our own: local_window_size w > 0 lets a query see the last w
+    // keys only (itself included).
     {"Attention", 3, 6, 1, 4, infer_attention},
 };
 

@@ -14,9 +14,12 @@ struct SliceRange {
 // Negative ends count from the back, ends outside the axis are clamped. step is not 0.
 inline SliceRange slice_range(int64_t size, int64_t start, int64_t end, int64_t step) {
   if (size <= 0) return {0, 0, step};
-  // The far negative value "from the very end" has no magnitude; any step as long as the axis does the same.
+  // The far negative value "from the very end" has no magnitude; any step as long as the axis does
+  // the same.
   step = std::clamp(step, -size, size);
-  const auto from_back = [size](int64_t at) { return at >= 0 ? at : at < -size ? int64_t{-1} : at + size; };
+  const auto from_back = [size](int64_t at) {
+    return at >= 0 ? at : at < -size ? int64_t{-1} : at + size;
+  };
   if (step > 0) {
     start = start < -size ? 0 : std::min(from_back(start), size);
     end = end < -size ? 0 : std::min(from_back(end), size);

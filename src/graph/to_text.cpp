@@ -7,12 +7,15 @@
 namespace packlight::graph {
 namespace {
 
-std::string shape_text(const Value& value) { return value.shape ? to_string(*value.shape) : "[...]"; }
+std::string shape_text(const Value& value) {
+  return value.shape ? to_string(*value.shape) : "[...]";
+}
 
 std::string value_text(const Graph& graph, ValueId id) {
   if (id == kNone) return "-";
   const Value& value = graph.value(id);
-  if (value.weight) return fmt::format("{}:{}{}", value.name, weight_format_name(*value.weight), shape_text(value));
+  if (value.weight)
+    return fmt::format("{}:{}{}", value.name, weight_format_name(*value.weight), shape_text(value));
   return value.name;
 }
 
@@ -41,7 +44,8 @@ std::string attribute_text(const Attribute& attribute) {
 
 void append_node(const Graph& graph, const Node& node, std::string& text) {
   auto out = std::back_inserter(text);
-  fmt::format_to(out, "  {} = {}{}{}(", node.name, node.domain, node.domain.empty() ? "" : ".", node.op);
+  fmt::format_to(out, "  {} = {}{}{}(", node.name, node.domain, node.domain.empty() ? "" : ".",
+                 node.op);
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     fmt::format_to(out, "{}{}", i > 0 ? ", " : "", value_text(graph, node.inputs[i]));
   }
@@ -49,7 +53,8 @@ void append_node(const Graph& graph, const Node& node, std::string& text) {
     fmt::format_to(out, "; {}={}", name, attribute_text(attribute));
   }
   text += ')';
-  if (node.input_quant == ActivationQuant::kInt8PerToken32) text += " input_quant=int8_per_token_32";
+  if (node.input_quant == ActivationQuant::kInt8PerToken32)
+    text += " input_quant=int8_per_token_32";
   text += " ->";
   for (const ValueId id : node.outputs) {
     if (id == kNone) {
@@ -69,7 +74,8 @@ std::string to_text(const Graph& graph) {
   auto out = std::back_inserter(text);
   for (const ValueId id : graph.inputs) {
     const Value& value = graph.value(id);
-    fmt::format_to(out, "input {}:{}{}\n", value.name, element_type_name(value.type), shape_text(value));
+    fmt::format_to(out, "input {}:{}{}\n", value.name, element_type_name(value.type),
+                   shape_text(value));
   }
   for (const BlockRange& block : blocks(graph)) {
     if (!block.name.empty()) fmt::format_to(out, "block {}\n", block.name);
@@ -77,7 +83,8 @@ std::string to_text(const Graph& graph) {
   }
   for (const ValueId id : graph.outputs) {
     const Value& value = graph.value(id);
-    fmt::format_to(out, "output {}:{}{}\n", value.name, element_type_name(value.type), shape_text(value));
+    fmt::format_to(out, "output {}:{}{}\n", value.name, element_type_name(value.type),
+                   shape_text(value));
   }
   return text;
 }

@@ -24,11 +24,13 @@ class Verifier {
  private:
   template <class... Args>
   [[noreturn]] void broken(fmt::format_string<Args...> text, Args&&... args) const {
-    fail(ErrorCode::kCorrupt, "[graph] '{}': {}", graph_.name, fmt::format(text, std::forward<Args>(args)...));
+    fail(ErrorCode::kCorrupt, "[graph] '{}': {}", graph_.name,
+         fmt::format(text, std::forward<Args>(args)...));
   }
 
   void check_id(ValueId id, std::string_view where) const {
-    if (id < 0 || id >= static_cast<ValueId>(graph_.values().size())) broken("{}: id {} is no value", where, id);
+    if (id < 0 || id >= static_cast<ValueId>(graph_.values().size()))
+      broken("{}: id {} is no value", where, id);
   }
 
   void check_values() {
@@ -47,7 +49,8 @@ class Verifier {
 
   void check_weight(const Value& value) const {
     if (value.producer >= 0) broken("weight '{}' is also the output of a node", value.name);
-    if (const auto* tensor = std::get_if<at::Tensor>(&*value.weight); tensor != nullptr && !tensor->defined()) {
+    if (const auto* tensor = std::get_if<at::Tensor>(&*value.weight);
+        tensor != nullptr && !tensor->defined()) {
       broken("weight '{}' holds no tensor", value.name);
     }
     if (const auto* encoded = std::get_if<codec::EncodedTensor>(&*value.weight)) {
@@ -61,8 +64,8 @@ class Verifier {
     Shape shape;
     for (const int64_t size : weight_shape(*value.weight)) shape.push_back(size);
     if (!value.shape || *value.shape != shape) {
-      broken("weight '{}' is declared {} but holds {}", value.name, value.shape ? to_string(*value.shape) : "no shape",
-             to_string(shape));
+      broken("weight '{}' is declared {} but holds {}", value.name,
+             value.shape ? to_string(*value.shape) : "no shape", to_string(shape));
     }
   }
 
@@ -99,14 +102,15 @@ class Verifier {
   }
 
   void check_counts(const Node& node, const OperatorRule& rule) const {
-    const auto inputs = static_cast<int>(node.inputs.size()), outputs = static_cast<int>(node.outputs.size());
+    const auto inputs = static_cast<int>(node.inputs.size()),
+               outputs = static_cast<int>(node.outputs.size());
     if (inputs < rule.min_inputs || inputs > rule.max_inputs) {
-      broken("node '{}' ({}): {} inputs, the operator takes {} to {}", node.name, node.op, inputs, rule.min_inputs,
-             rule.max_inputs);
+      broken("node '{}' ({}): {} inputs, the operator takes {} to {}", node.name, node.op, inputs,
+             rule.min_inputs, rule.max_inputs);
     }
     if (outputs < rule.min_outputs || outputs > rule.max_outputs) {
-      broken("node '{}' ({}): {} outputs, the operator makes {} to {}", node.name, node.op, outputs, rule.min_outputs,
-             rule.max_outputs);
+      broken("node '{}' ({}): {} outputs, the operator makes {} to {}", node.name, node.op, outputs,
+             rule.min_outputs, rule.max_outputs);
     }
   }
 
@@ -114,10 +118,11 @@ class Verifier {
     if (output == kNone) return;
     check_id(output, node.name);
     const Value& value = graph_.value(output);
-    if (made_[output]) broken("node '{}' ({}): output '{}' is made twice", node.name, node.op, value.name);
+    if (made_[output])
+      broken("node '{}' ({}): output '{}' is made twice", node.name, node.op, value.name);
     if (value.producer != id) {
-      broken("node '{}' ({}): output '{}' names node {} as its producer", node.name, node.op, value.name,
-             value.producer);
+      broken("node '{}' ({}): output '{}' names node {} as its producer", node.name, node.op,
+             value.name, value.producer);
     }
     made_[output] = true;
   }

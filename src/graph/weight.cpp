@@ -17,11 +17,16 @@ struct TypeRow {
 };
 
 constexpr std::array kTypes = {
-    TypeRow{ElementType::kF32, "F32", at::kFloat, 1},   TypeRow{ElementType::kF16, "F16", at::kHalf, 10},
-    TypeRow{ElementType::kBF16, "BF16", at::kBFloat16, 16}, TypeRow{ElementType::kF64, "F64", at::kDouble, 11},
-    TypeRow{ElementType::kI64, "I64", at::kLong, 7},    TypeRow{ElementType::kI32, "I32", at::kInt, 6},
-    TypeRow{ElementType::kI16, "I16", at::kShort, 5},   TypeRow{ElementType::kI8, "I8", at::kChar, 3},
-    TypeRow{ElementType::kU8, "U8", at::kByte, 2},      TypeRow{ElementType::kBool, "BOOL", at::kBool, 9},
+    TypeRow{ElementType::kF32, "F32", at::kFloat, 1},
+    TypeRow{ElementType::kF16, "F16", at::kHalf, 10},
+    TypeRow{ElementType::kBF16, "BF16", at::kBFloat16, 16},
+    TypeRow{ElementType::kF64, "F64", at::kDouble, 11},
+    TypeRow{ElementType::kI64, "I64", at::kLong, 7},
+    TypeRow{ElementType::kI32, "I32", at::kInt, 6},
+    TypeRow{ElementType::kI16, "I16", at::kShort, 5},
+    TypeRow{ElementType::kI8, "I8", at::kChar, 3},
+    TypeRow{ElementType::kU8, "U8", at::kByte, 2},
+    TypeRow{ElementType::kBool, "BOOL", at::kBool, 9},
     TypeRow{ElementType::kString, "STRING", at::ScalarType::Undefined, 8},
 };
 
@@ -43,14 +48,16 @@ at::ScalarType to_scalar_type(ElementType type) {
   for (const TypeRow& row : kTypes) {
     if (row.type == type && row.scalar != at::ScalarType::Undefined) return row.scalar;
   }
-  fail(ErrorCode::kUnsupported, "[graph] element type {} has no tensor type", element_type_name(type));
+  fail(ErrorCode::kUnsupported, "[graph] element type {} has no tensor type",
+       element_type_name(type));
 }
 
 ElementType from_scalar_type(at::ScalarType type) {
   for (const TypeRow& row : kTypes) {
     if (row.scalar == type && type != at::ScalarType::Undefined) return row.type;
   }
-  fail(ErrorCode::kUnsupported, "[graph] tensors of type {} are no graph values", c10::toString(type));
+  fail(ErrorCode::kUnsupported, "[graph] tensors of type {} are no graph values",
+       c10::toString(type));
 }
 
 ElementType from_onnx_type(int64_t data_type) {
@@ -68,7 +75,8 @@ int64_t to_onnx_type(ElementType type) {
 }
 
 ElementType weight_type(const Weight& weight) {
-  if (const auto* tensor = std::get_if<at::Tensor>(&weight)) return from_scalar_type(tensor->scalar_type());
+  if (const auto* tensor = std::get_if<at::Tensor>(&weight))
+    return from_scalar_type(tensor->scalar_type());
   return ElementType::kF32;
 }
 

@@ -13,7 +13,8 @@ namespace packlight::graph {
 std::string_view element_type_name(ElementType type);
 bool is_float(ElementType type);
 
-// The LibTorch dtype of an element type and back. Errors: Unsupported for a type that the other side has not.
+// The LibTorch dtype of an element type and back. Errors: Unsupported for a type that the other
+// side has not.
 at::ScalarType to_scalar_type(ElementType type);
 ElementType from_scalar_type(at::ScalarType type);
 // ONNX TensorProto.DataType numbers, as the attribute `to` of Cast holds them. Errors: Unsupported.
@@ -29,7 +30,8 @@ std::string_view weight_format_name(const Weight& weight);
 // Bytes that the weight takes where it is stored.
 uint64_t weight_bytes(const Weight& weight);
 
-// The integers of a constant (an I64 or I32 weight of rank 0 or 1), or nothing when the value is no such constant.
+// The integers of a constant (an I64 or I32 weight of rank 0 or 1), or nothing when the value is no
+// such constant.
 std::optional<std::vector<int64_t>> constant_integers(const Graph& graph, ValueId value);
 
 }  // namespace packlight::graph

@@ -9,9 +9,10 @@
 namespace packlight::import {
 namespace {
 
-// How many heads the rows of a tensor are made of when the file has them in rotary order: llama.cpp's converter
-// reorders queries and keys of its architecture "llama" only.
-int64_t interleaved_heads(std::string_view architecture, const io::DecoderConfig& config, const io::TensorSpec& spec) {
+// How many heads the rows of a tensor are made of when the file has them in rotary order:
+// llama.cpp's converter reorders queries and keys of its architecture "llama" only.
+int64_t interleaved_heads(std::string_view architecture, const io::DecoderConfig& config,
+                          const io::TensorSpec& spec) {
   constexpr std::string_view kLayers = "model.layers.";
   if (architecture != "llama" || !spec.block.starts_with(kLayers)) return 0;
   size_t layer = 0;
@@ -26,9 +27,10 @@ graph::Weight gguf_weight(const io::TensorRecord& record, bool is_vector, int64_
   codec::EncodedTensor encoded = record.encoded();
   encoded.rotary_interleaved_heads = heads;
   if (!is_vector) return encoded;
-  // A bias is a matrix of one column as far as the order of its rows goes. One that cannot be so read has another
-  // size or type than the config asks for and is refused by its shape or type.
-  if (!codec::is_float(encoded.dtype) || encoded.rows != 1 || encoded.cols % heads != 0) return as_weight(record);
+  // A bias is a matrix of one column as far as the order of its rows goes. One that cannot be so
+  // read has another size or type than the config asks for and is refused by its shape or type.
+  if (!codec::is_float(encoded.dtype) || encoded.rows != 1 || encoded.cols % heads != 0)
+    return as_weight(record);
   std::swap(encoded.rows, encoded.cols);
   at::Tensor values = at::empty({encoded.rows}, at::kFloat);
   codec::decode_rows(encoded, 0, encoded.rows, values.data_ptr<float>());
@@ -39,7 +41,8 @@ graph::Weight gguf_weight(const io::TensorRecord& record, bool is_vector, int64_
 
 LanguageModel load_gguf(const std::filesystem::path& path) {
   const io::GgufFile file = io::read_gguf(path);
-  LanguageModel model{io::ModelKind::kGguf, path, io::decoder_config_from_gguf(file), {}, std::nullopt};
+  LanguageModel model{
+      io::ModelKind::kGguf, path, io::decoder_config_from_gguf(file), {}, std::nullopt};
   const std::string architecture(file.text("general.architecture"));
   std::unordered_map<std::string_view, const io::TensorRecord*> unused;
   for (const io::TensorRecord& record : file.tensors) unused[record.name] = &record;
@@ -48,7 +51,8 @@ LanguageModel load_gguf(const std::filesystem::path& path) {
     const std::string name = io::gguf_tensor_name(spec.name);
     const auto it = unused.find(name);
     if (it == unused.end()) {
-      fail(ErrorCode::kCorrupt, "[import] '{}': tensor '{}' ({}) is missing", path.string(), name, spec.name);
+      fail(ErrorCode::kCorrupt, "[import] '{}': tensor '{}' ({}) is missing", path.string(), name,
+           spec.name);
     }
     const io::TensorRecord& record = *it->second;
     unused.erase(it);
@@ -56,10 +60,13 @@ LanguageModel load_gguf(const std::filesystem::path& path) {
   };
   model.graph = build_decoder_graph(model.config, take);
   if (!unused.empty()) {
-    fail(ErrorCode::kUnsupported, "[import] '{}': tensor '{}' is used by no rule of architecture '{}' as its metadata describe it",
+    fail(ErrorCode::kUnsupported,
+         "[import] '{}': tensor '{}' is used by no rule of architecture '{}' as its metadata "
+         "describe it",
          path.string(), unused.begin()->first, architecture);
   }
-  if (file.find("tokenizer.ggml.model") != nullptr) model.tokenizer = text::Tokenizer::from_gguf(file);
+  if (file.find("tokenizer.ggml.model") != nullptr)
+    model.tokenizer = text::Tokenizer::from_gguf(file);
   return model;
 }
 

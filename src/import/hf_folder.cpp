@@ -17,7 +17,10 @@ LanguageModel load_hf_folder(const std::filesystem::path& path) {
   const io::HfFolder folder = io::read_hf_folder(path);
   const std::string origin = (path / "config.json").string();
   const Json* generation = folder.generation_config ? &*folder.generation_config : nullptr;
-  LanguageModel model{io::ModelKind::kHfFolder, path, io::decoder_config_from_hf(folder.config, generation, origin), {},
+  LanguageModel model{io::ModelKind::kHfFolder,
+                      path,
+                      io::decoder_config_from_hf(folder.config, generation, origin),
+                      {},
                       std::nullopt};
   std::unordered_map<std::string, const io::TensorRecord*> records;
   for (const io::TensorRecord& record : folder.tensors) {
@@ -34,7 +37,8 @@ LanguageModel load_hf_folder(const std::filesystem::path& path) {
   };
   model.graph = build_decoder_graph(model.config, take);
   if (!records.empty()) {
-    fail(ErrorCode::kUnsupported, "[import] '{}': tensor '{}' is used by no rule of model type '{}'", path.string(),
+    fail(ErrorCode::kUnsupported,
+         "[import] '{}': tensor '{}' is used by no rule of model type '{}'", path.string(),
          records.begin()->first, model.config.family);
   }
   if (!folder.tokenizer_json.empty()) {

@@ -11,11 +11,16 @@ namespace {
 
 graph::ElementType dense_type(codec::DType dtype) {
   switch (dtype) {
-    case codec::DType::kF64: return graph::ElementType::kF64;
-    case codec::DType::kF32: return graph::ElementType::kF32;
-    case codec::DType::kF16: return graph::ElementType::kF16;
-    case codec::DType::kBF16: return graph::ElementType::kBF16;
-    default: return graph::ElementType::kUndefined;
+    case codec::DType::kF64:
+      return graph::ElementType::kF64;
+    case codec::DType::kF32:
+      return graph::ElementType::kF32;
+    case codec::DType::kF16:
+      return graph::ElementType::kF16;
+    case codec::DType::kBF16:
+      return graph::ElementType::kBF16;
+    default:
+      return graph::ElementType::kUndefined;
   }
 }
 
@@ -25,23 +30,30 @@ graph::Weight as_weight(const io::TensorRecord& record) {
   if (codec::is_ggml_block(record.dtype)) return record.encoded();
   const graph::ElementType type = dense_type(record.dtype);
   if (type == graph::ElementType::kUndefined) {
-    fail(ErrorCode::kUnsupported, "[import] tensor '{}' is stored as {}, which is no type for weights", record.name,
+    fail(ErrorCode::kUnsupported,
+         "[import] tensor '{}' is stored as {}, which is no type for weights", record.name,
          codec::info(record.dtype).name);
   }
   // LibTorch has no read-only tensors; nothing writes to a weight in place (the map would fault).
   auto* data = const_cast<std::byte*>(record.bytes.data());
-  return at::from_blob(data, record.shape, [owner = record.owner](void*) {}, graph::to_scalar_type(type));
+  return at::from_blob(
+      data, record.shape, [owner = record.owner](void*) {}, graph::to_scalar_type(type));
 }
 
 LanguageModel load_language_model(const std::filesystem::path& path) {
   switch (io::detect_model_kind(path)) {
-    case io::ModelKind::kGguf: return load_gguf(path);
-    case io::ModelKind::kHfFolder: return load_hf_folder(path);
-    case io::ModelKind::kPackage: return load_package(path);
-    case io::ModelKind::kOnnx: break;
+    case io::ModelKind::kGguf:
+      return load_gguf(path);
+    case io::ModelKind::kHfFolder:
+      return load_hf_folder(path);
+    case io::ModelKind::kPackage:
+      return load_package(path);
+    case io::ModelKind::kOnnx:
+      break;
   }
   fail(ErrorCode::kUnsupported,
-       "[import] '{}' is an ONNX model; a language model is a GGUF file, a Hugging Face folder or a package",
+       "[import] '{}' is an ONNX model; a language model is a GGUF file, a Hugging Face folder or "
+       "a package",
        path.string());
 }
 
