@@ -12,6 +12,8 @@ namespace packlight::kernels {
 // Shapes of attention()'s blocks, the same on every ISA, so that scratch is too.
 inline constexpr int64_t kQueryBlock =
     64;  // query rows for which a block of K and V is converted once
+inline constexpr int64_t kFewQueryRows =
+    8;  // up to here rows as lanes would leave half of a wide vector idle
 inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
 
 #define PACKLIGHT_LINEAR_A8                                                                   \
@@ -36,5 +38,23 @@ namespace scalar {
 PACKLIGHT_LINEAR_A8
 PACKLIGHT_OTHER_KERNELS
 }  // namespace scalar
+namespace avx2 {
+PACKLIGHT_LINEAR_A8
+PACKLIGHT_OTHER_KERNELS
+}  // namespace avx2
+namespace avx512bw {
+PACKLIGHT_LINEAR_A8
+PACKLIGHT_OTHER_KERNELS
+}  // namespace avx512bw
+namespace avx512vnni {
+PACKLIGHT_LINEAR_A8
+}  // namespace avx512vnni
+namespace neon {
+PACKLIGHT_LINEAR_A8
+PACKLIGHT_OTHER_KERNELS
+}  // namespace neon
+namespace neon_dotprod {
+PACKLIGHT_LINEAR_A8
+}  // namespace neon_dotprod
 
 }  // namespace packlight::kernels

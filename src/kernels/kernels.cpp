@@ -1,7 +1,13 @@
 #include "kernels/kernels.h"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -60,11 +66,49 @@ void linear_f32(const codec::EncodedTensor& w, const float* x, int64_t tokens, i
         REST::store_int8, REST::attention                                                     \
   }
 
+#if defined(__x86_64__)
+constexpr Kernels kAvx512Vnni = PACKLIGHT_TABLE("avx512vnni", avx512vnni, avx512bw);
+constexpr Kernels kAvx512Bw = PACKLIGHT_TABLE("avx512bw", avx512bw, avx512bw);
+constexpr Kernels kAvx2 = PACKLIGHT_TABLE("avx2", avx2, avx2);
+#elif defined(PACKLIGHT_NEON)
+constexpr Kernels kNeonDotprod = PACKLIGHT_TABLE("neon_dotprod", neon_dotprod, neon);
+constexpr Kernels kNeon = PACKLIGHT_TABLE("neon", neon, neon);
+#endif
 constexpr Kernels kScalar = PACKLIGHT_TABLE("scalar", scalar, scalar);
+
+constexpr const Kernels* kBuilt[] = {
+#if defined(__x86_64__)
+    &kAvx512Vnni,
+    &kAvx512Bw,
+    &kAvx2,
+#elif defined(PACKLIGHT_NEON)
+    &kNeonDotprod,
+    &kNeon,
+#endif
+    &kScalar,
+};
+
+bool runs_here(const Kernels* table) {
+  if (table == &kScalar) return true;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (table == &kAvx2) return avx2;
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq");
+  return avx512 && (table == &kAvx512Bw || __builtin_cpu_supports("avx512vnni"));
+#elif defined(PACKLIGHT_NEON)
+  return (getauxval(AT_HWCAP) & (table == &kNeonDotprod ? HWCAP_ASIMDDP : HWCAP_ASIMD)) != 0;
+#else
+  return false;
+#endif
+}
 
 std::vector<const Kernels*> detect() {
   std::vector<const Kernels*> tables;
-  tables.push_back(&kScalar);
+  std::copy_if(std::begin(kBuilt), std::end(kBuilt), std::back_inserter(tables), runs_here);
   return tables;
 }
 
@@ -84,12 +128,13 @@ const Kernels& choose() {
 }  // namespace
 
 int64_t attention_scratch_floats(int64_t n_q, int64_t head_dim) {
-  const int64_t rows = std::min(n_q, kQueryBlock);
-  // Queries, sums and a block of K and of V, each padded to whole vectors; the scores; two numbers
-  // a row; alignment.
+  const int64_t rows = n_q > kFewQueryRows ? kQueryBlock : kFewQueryRows;
+  // Queries, sums and a block of K and of V, each padded to whole vectors; the scores; alignment.
   const int64_t dim = (head_dim + 15) / 16 * 16;
-  return 2 * rows * dim + 2 * kPositionBlock * dim + rows * kPositionBlock + 2 * kQueryBlock + 64;
+  return 2 * rows * dim + 2 * kPositionBlock * dim + rows * kPositionBlock + 64;
 }
+
+std::span<const Kernels* const> built() { return kBuilt; }
 
 std::span<const Kernels* const> available() {
   static const std::vector<const Kernels*> tables = detect();

@@ -57,6 +57,10 @@ struct Kernels {
 // Floats of scratch that attention() needs for n_q rows, on every ISA.
 int64_t attention_scratch_floats(int64_t n_q, int64_t head_dim);
 
+// Every table this program was built with, best first, scalar last: also those that this processor
+// cannot run.
+std::span<const Kernels* const> built();
+
 // The tables this program was built with and this processor can run, best first; scalar is always
 // last.
 std::span<const Kernels* const> available();
