@@ -70,7 +70,7 @@ void linear_f32(const codec::EncodedTensor& w, const float* x, int64_t tokens, i
 constexpr Kernels kAvx512Vnni = PACKLIGHT_TABLE("avx512vnni", avx512vnni, avx512bw);
 constexpr Kernels kAvx512Bw = PACKLIGHT_TABLE("avx512bw", avx512bw, avx512bw);
 constexpr Kernels kAvx2 = PACKLIGHT_TABLE("avx2", avx2, avx2);
-#elif defined(PACKLIGHT_NEON)
+#elif defined(__aarch64__)
 constexpr Kernels kNeonDotprod = PACKLIGHT_TABLE("neon_dotprod", neon_dotprod, neon);
 constexpr Kernels kNeon = PACKLIGHT_TABLE("neon", neon, neon);
 #endif
@@ -81,7 +81,7 @@ constexpr const Kernels* kBuilt[] = {
     &kAvx512Vnni,
     &kAvx512Bw,
     &kAvx2,
-#elif defined(PACKLIGHT_NEON)
+#elif defined(__aarch64__)
     &kNeonDotprod,
     &kNeon,
 #endif
@@ -99,7 +99,7 @@ bool runs_here(const Kernels* table) {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq");
   return avx512 && (table == &kAvx512Bw || __builtin_cpu_supports("avx512vnni"));
-#elif defined(PACKLIGHT_NEON)
+#elif defined(__aarch64__)
   return (getauxval(AT_HWCAP) & (table == &kNeonDotprod ? HWCAP_ASIMDDP : HWCAP_ASIMD)) != 0;
 #else
   return false;

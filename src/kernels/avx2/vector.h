@@ -15,6 +15,7 @@ struct Avx2 {
   using I = __m256i;
   static constexpr int kLanes = 8;
   static constexpr int kTokens = 6;         // 12 sums, 2 weights and an activation in 16 registers
+  static constexpr int kDirectTokens = 4;   // tokens for which linear_f32 keeps codes in registers
   static constexpr int kAttentionRows = 4;  // 8 sums
   static constexpr int kDimUnroll = 2;
 

@@ -16,6 +16,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kTokens =
       8;  // tokens at a time in linear_f32: kTokens * 16 / kLanes accumulators
+  static constexpr int kDirectTokens = 8;  // tokens for which linear_f32 keeps codes in registers
   static constexpr int kAttentionRows =
       8;  // rows of A at a time in attention: twice that many accumulators
   static constexpr int kDimUnroll = 4;  // vectors of a head at a time when few queries share it

@@ -13,7 +13,9 @@ namespace packlight::kernels {
 namespace {
 
 constexpr int64_t kPanelColumns = 256;  // 16 rows of floats: 16 kB, half of L1
-constexpr int64_t kTokenBlock = 64;     // activations that stay in L2 while the tiles pass
+constexpr int kPrefetchAhead =
+    2048;  // bytes ahead in the weights: DRAM latency at the speed of one core
+constexpr int64_t kTokenBlock = 64;  // activations that stay in L2 while the tiles pass
 
 // The codes, minus zero points, of one vector of rows: what to do with a step of the tile's layout.
 template <class V, TileKind kKind, bool kSymmetric>
@@ -73,41 +75,90 @@ inline void store_rows(const TileMatrix& w, int64_t tile, int row, typename V::F
     V::store_part(y + tile * 16 + row, sum, static_cast<int>(rows));
 }
 
-// One token. Each group's sum of codes times activations is scaled once.
-template <class V, TileKind kKind, bool kSymmetric>
-void tile_times_one(const TileMatrix& w, const float* x, int64_t tile, float* y) {
+// A few tokens. Each group's sum of codes times activations is scaled once.
+template <class V, TileKind kKind, bool kSymmetric, int kTokens>
+void tile_times_few(const TileMatrix& w, const float* x, int64_t ldx, int64_t tile, float* y,
+                    int64_t ldy) {
+  constexpr int kParts = kTokens == 1   ? 4
+                         : kTokens <= 3 ? 2
+                                        : 1;  // enough sums to hide the latency of one
   const uint8_t* data = w.data + tile * w.tile_bytes;
   for (int row = 0; row < 16; row += V::kLanes) {
-    typename V::F sum = V::zero();
+    typename V::F sum[kTokens];
+    for (int t = 0; t < kTokens; ++t) sum[t] = V::zero();
     for (int64_t group = 0, c = 0; group < w.groups; ++group) {
       const int64_t at = (tile * w.groups + group) * 16 + row;
       const auto decoder = decoder_of<V, kKind, kSymmetric>(w, at);
       int64_t end = (group + 1) * w.group_size;
       if (end > w.cols) end = w.cols;
-      typename V::F part[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
-      for (; c < end; c += 8) {  // the activations of the padding are zero
-        decoder.eight(data + bytes_of_columns<kKind>(c), row, [&](int i, typename V::F code) {
-          part[i % 4] = V::fma(code, V::set1(x[c + i]), part[i % 4]);
-        });
+      typename V::F part[kTokens][kParts];
+      for (int t = 0; t < kTokens; ++t) {
+        for (int i = 0; i < kParts; ++i) part[t][i] = V::zero();
       }
-      const auto total = V::add(V::add(part[0], part[1]), V::add(part[2], part[3]));
-      sum = V::fma(total, V::load_f16(w.scales + at), sum);
+      for (; c < end; c += 8) {  // the activations of the padding are zero
+        const uint8_t* from = data + bytes_of_columns<kKind>(c);
+        if (row == 0) __builtin_prefetch(from + kPrefetchAhead);
+        decoder.eight(
+            from, row, [&](int i, typename V::F code) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+              for (int t = 0; t < kTokens; ++t) {
+                part[t][i % kParts] =
+                    V::fma(code, V::set1(x[t * ldx + c + i]), part[t][i % kParts]);
+              }
+            });
+      }
+      const auto scale = V::load_f16(w.scales + at);
+      for (int t = 0; t < kTokens; ++t) {
+        typename V::F total = part[t][0];
+        for (int i = 1; i < kParts; ++i) total = V::add(total, part[t][i]);
+        sum[t] = V::fma(total, scale, sum[t]);
+      }
     }
-    store_rows<V>(w, tile, row, sum, y);
+    for (int t = 0; t < kTokens; ++t) store_rows<V>(w, tile, row, sum[t], y + t * ldy);
   }
 }
 
-template <class V>
-void f16_tile_times_one(const TileMatrix& w, const float* x, int64_t tile, float* y) {
+template <class V, int kTokens>
+void f16_tile_times_few(const TileMatrix& w, const float* x, int64_t ldx, int64_t tile, float* y,
+                        int64_t ldy) {
+  constexpr int kParts = kTokens == 1 ? 4 : kTokens <= 3 ? 2 : 1;
   const auto* data = reinterpret_cast<const uint16_t*>(w.data + tile * w.tile_bytes);
   for (int row = 0; row < 16; row += V::kLanes) {
-    typename V::F part[4] = {V::zero(), V::zero(), V::zero(), V::zero()};
+    typename V::F part[kTokens][kParts];
+    for (int t = 0; t < kTokens; ++t) {
+      for (int i = 0; i < kParts; ++i) part[t][i] = V::zero();
+    }
     for (int64_t c = 0; c < w.padded_cols; c += 4) {
+      if (row == 0) __builtin_prefetch(data + c * 16 + kPrefetchAhead / 2);
+      if (row == 0) __builtin_prefetch(data + c * 16 + kPrefetchAhead / 2 + 32);
+#pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        part[i] = V::fma(V::load_f16(data + (c + i) * 16 + row), V::set1(x[c + i]), part[i]);
+        const auto weight = V::load_f16(data + (c + i) * 16 + row);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; ++t) {
+          part[t][i % kParts] = V::fma(weight, V::set1(x[t * ldx + c + i]), part[t][i % kParts]);
+        }
       }
     }
-    store_rows<V>(w, tile, row, V::add(V::add(part[0], part[1]), V::add(part[2], part[3])), y);
+    for (int t = 0; t < kTokens; ++t) {
+      typename V::F total = part[t][0];
+      for (int i = 1; i < kParts; ++i) total = V::add(total, part[t][i]);
+      store_rows<V>(w, tile, row, total, y + t * ldy);
+    }
+  }
+}
+
+// tokens <= kTokens, the codes decoded once for all of them.
+template <class V, TileKind kKind, bool kSymmetric, int kTokens>
+void tile_times_up_to(int64_t tokens, const TileMatrix& w, const float* x, int64_t ldx,
+                      int64_t tile, float* y, int64_t ldy) {
+  if (tokens == kTokens) {
+    if constexpr (kKind == TileKind::kF16)
+      f16_tile_times_few<V, kTokens>(w, x, ldx, tile, y, ldy);
+    else
+      tile_times_few<V, kKind, kSymmetric, kTokens>(w, x, ldx, tile, y, ldy);
+  } else if constexpr (kTokens > 1) {
+    tile_times_up_to<V, kKind, kSymmetric, kTokens - 1>(tokens, w, x, ldx, tile, y, ldy);
   }
 }
 
@@ -207,28 +258,21 @@ void tiles_times_floats(const TileMatrix& w, const float* x, int64_t tokens, int
                         int64_t tile0, int64_t tile1, float* y, int64_t ldy) {
   for (int64_t t = 0; t < tokens; t += kTokenBlock) {
     const int64_t block = tokens - t < kTokenBlock ? tokens - t : kTokenBlock;
+    const float* from = x + t * ldx;
+    float* to = y + t * ldy;
     for (int64_t tile = tile0; tile < tile1; ++tile) {
-      const float* from = x + t * ldx;
-      float* to = y + t * ldy;
-      if constexpr (kKind == TileKind::kF16) {
-        if (block == 1) {
-          f16_tile_times_one<V>(w, from, tile, to);
-          continue;
-        }
-        tile_times_block<V>(w, from, block, ldx, tile, to, ldy,
-                            [&](int64_t c0, int64_t c1, float* panel) {
-                              decode_f16_panel<V>(w, tile, c0, c1, panel);
-                            });
-      } else {
-        if (block == 1) {
-          tile_times_one<V, kKind, kSymmetric>(w, from, tile, to);
-          continue;
-        }
-        tile_times_block<V>(w, from, block, ldx, tile, to, ldy,
-                            [&](int64_t c0, int64_t c1, float* panel) {
-                              decode_panel<V, kKind, kSymmetric>(w, tile, c0, c1, panel);
-                            });
+      if (block <= V::kDirectTokens) {
+        tile_times_up_to<V, kKind, kSymmetric, V::kDirectTokens>(block, w, from, ldx, tile, to,
+                                                                 ldy);
+        continue;
       }
+      tile_times_block<V>(w, from, block, ldx, tile, to, ldy,
+                          [&](int64_t c0, int64_t c1, float* panel) {
+                            if constexpr (kKind == TileKind::kF16)
+                              decode_f16_panel<V>(w, tile, c0, c1, panel);
+                            else
+                              decode_panel<V, kKind, kSymmetric>(w, tile, c0, c1, panel);
+                          });
     }
   }
 }
