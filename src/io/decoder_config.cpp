@@ -11,7 +11,6 @@ namespace packlight::io {
 namespace {
 
 // Far above any real model, and low enough that products of three of them fit 63 bits.
-constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 8192;
 constexpr int64_t kMaxWidth = int64_t{1} << 20;

@@ -11,6 +11,9 @@
 
 namespace packlight::io {
 
+// Far above any real model; bounds what a file can make us allocate.
+inline constexpr int64_t kMaxLayers = 4096;
+
 // Llama 3 frequency scaling (config.json "rope_scaling" with rope_type "llama3").
 struct Llama3RopeScaling {
   double factor = 8, low_freq_factor = 1, high_freq_factor = 4;

@@ -11,8 +11,6 @@
 namespace packlight::io {
 namespace {
 
-constexpr int64_t kMaxLayers = 4096;
-
 // Pieces that end a turn or a document in the vocabularies of the known families, whatever id a
 // file names as its end.
 constexpr std::array<std::string_view, 10> kEndPieces = {
@@ -170,6 +168,9 @@ DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
   }
   c.hidden_size = file.integer(arch + ".embedding_length");
   c.heads = per_layer(file, arch + ".attention.head_count", layers);
+  if (c.hidden_size < 1) {
+    fail(ErrorCode::kCorrupt, "[gguf] '{}': hidden size {}", file.path, c.hidden_size);
+  }
   const std::string kv_key = arch + ".attention.head_count_kv";
   c.kv_heads = file.find(kv_key) == nullptr ? c.heads : per_layer(file, kv_key, layers);
   c.ffn_size = per_layer(file, arch + ".feed_forward_length", layers);
@@ -178,6 +179,8 @@ DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
   c.max_positions = file.integer(arch + ".context_length");
   c.rms_epsilon = file.number(arch + ".attention.layer_norm_rms_epsilon");
   c.sliding_window = file.integer(arch + ".attention.sliding_window", 0);
+  if (arch == "llama" && c.sliding_window > 0)
+    c.family = "mistral";  // the two differ in nothing else
   c.tied_embeddings = file.find_tensor("output.weight") == nullptr;
   c.qkv_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
   read_rope(file, arch, c);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numbers>
 
 #include "base/fail.h"
 #include "io/config_fields.h"
@@ -140,26 +141,46 @@ int64_t same_in_all_layers(const std::vector<int64_t>& list, std::string_view wh
   return list.front();
 }
 
+// The tolerance covers the F32 frequencies from which converters compute the factors.
 bool equal_factors(const std::vector<float>& a, const std::vector<float>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](float x, float y) { return std::abs(x - y) <= 1e-4f * std::abs(y); });
 }
 
-// GGUF keeps only the factors. Llama 3.1, 3.2 and 3.3 differ in `factor` alone, and the largest
-// factor is that. 1e-4 covers the F32 frequencies from which converters compute the factors.
+// GGUF keeps only the factors f = 1 / ((1 - s) / F + s) with s = (P / wavelength - low) / (high -
+// low). Every file so far has low 1 and high 4, and the slowest frequencies have f = F, so each
+// factor in between tells P.
+std::vector<int64_t> candidate_positions(const DecoderConfig& c, const Llama3RopeScaling& known) {
+  DecoderConfig unscaled = c;
+  unscaled.rope_frequency_factors.clear();
+  const std::vector<float> inverse = rotary_inverse_frequencies(unscaled);
+  std::vector<int64_t> candidates = {known.original_max_positions};
+  for (size_t i = 0; i < inverse.size(); ++i) {
+    const double factor = c.rope_frequency_factors[i];
+    if (factor <= 1 || factor >= known.factor) continue;
+    const double smooth = (1 / factor - 1 / known.factor) / (1 - 1 / known.factor);
+    const double cycles =
+        smooth * (known.high_freq_factor - known.low_freq_factor) + known.low_freq_factor;
+    candidates.push_back(std::llround(2 * std::numbers::pi / inverse[i] * cycles));
+  }
+  return candidates;
+}
+
 Llama3RopeScaling scaling_of_factors(const DecoderConfig& c) {
   DecoderConfig guess = c;
   guess.rope_frequency_factors.clear();
   guess.rope_scaling = Llama3RopeScaling{};
   guess.rope_scaling->factor =
       *std::max_element(c.rope_frequency_factors.begin(), c.rope_frequency_factors.end());
-  if (!equal_factors(rope_frequency_factors(guess), c.rope_frequency_factors)) {
-    fail(ErrorCode::kUnsupported,
-         "[config] the RoPE frequency factors are not Llama 3's (low 1, high 4, 8192 positions), "
-         "so config.json cannot "
-         "hold them");
+  for (const int64_t positions : candidate_positions(c, *guess.rope_scaling)) {
+    guess.rope_scaling->original_max_positions = positions;
+    if (equal_factors(rope_frequency_factors(guess), c.rope_frequency_factors))
+      return *guess.rope_scaling;
   }
-  return *guess.rope_scaling;
+  fail(ErrorCode::kUnsupported,
+       "[config] the RoPE frequency factors are not of Llama 3's form with low_freq_factor 1 and "
+       "high_freq_factor 4, so "
+       "config.json cannot hold them");
 }
 
 Json one_or_list(const std::vector<int64_t>& list) {
@@ -180,7 +201,7 @@ DecoderConfig decoder_config_from_hf(const Json& config, const Json* generation_
   c.vocab_size = fields.integer("vocab_size");
   const int64_t layers = fields.integer("num_hidden_layers"),
                 heads = fields.integer("num_attention_heads");
-  if (layers < 1 || layers > 4096 || heads < 1) {
+  if (layers < 1 || layers > kMaxLayers || heads < 1) {
     fail(ErrorCode::kCorrupt, "[config] '{}': {} layers of {} heads", origin, layers, heads);
   }
   c.heads.assign(layers, heads);

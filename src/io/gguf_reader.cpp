@@ -46,7 +46,7 @@ class Cursor {
   uint64_t read_count(uint64_t least_bytes, std::string_view what) {
     const auto count = read<uint64_t>(what);
     if (count > remaining() / least_bytes) {
-      fail(ErrorCode::kCorrupt, "[gguf] '{}': {} of {} at byte {}, but only {} bytes follow", path_,
+      fail(ErrorCode::kCorrupt, "[gguf] '{}': {} counts {} at byte {}, but only {} bytes follow", path_,
            what, count, position_, remaining());
     }
     return count;

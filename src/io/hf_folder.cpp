@@ -14,7 +14,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-fs::path existing(const fs::path& path) { return fs::exists(path) ? path : fs::path(); }
+// Without exceptions of the standard library: what cannot be looked at does not exist for us.
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+fs::path existing(const fs::path& path) { return is_there(path) ? path : fs::path(); }
 
 // Tensor names by shard. A shard is a file beside the index: a name with a folder in it could point
 // anywhere.
@@ -40,7 +46,7 @@ std::map<std::string, std::set<std::string>> read_index(const fs::path& index) {
 
 void read_shard(const fs::path& shard, const std::set<std::string>& names,
                 std::vector<TensorRecord>& tensors) {
-  if (!fs::exists(shard)) fail(ErrorCode::kCorrupt, "[hf] shard '{}' is missing", shard.string());
+  if (!is_there(shard)) fail(ErrorCode::kCorrupt, "[hf] shard '{}' is missing", shard.string());
   SafetensorsFile file = read_safetensors(shard);
   size_t found = 0;
   for (TensorRecord& record : file.tensors) {
@@ -60,10 +66,10 @@ void read_shard(const fs::path& shard, const std::set<std::string>& names,
 std::vector<TensorRecord> read_tensors(const fs::path& folder) {
   const fs::path single = folder / "model.safetensors",
                  index = folder / "model.safetensors.index.json";
-  if (fs::exists(single)) return read_safetensors(single).tensors;
-  if (!fs::exists(index)) {
-    const bool pickled = fs::exists(folder / "pytorch_model.bin") ||
-                         fs::exists(folder / "pytorch_model.bin.index.json");
+  if (is_there(single)) return read_safetensors(single).tensors;
+  if (!is_there(index)) {
+    const bool pickled =
+        is_there(folder / "pytorch_model.bin") || is_there(folder / "pytorch_model.bin.index.json");
     fail(pickled ? ErrorCode::kUnsupported : ErrorCode::kNotFound,
          "[hf] '{}': neither model.safetensors nor model.safetensors.index.json{}", folder.string(),
          pickled ? "; pytorch_model.bin is pickled code and is not read" : "");
@@ -103,11 +109,13 @@ const TensorRecord* HfFolder::find(std::string_view name) const {
 }
 
 HfFolder read_hf_folder(const fs::path& path) {
-  if (!fs::is_directory(path)) fail(ErrorCode::kNotFound, "[hf] '{}' is no folder", path.string());
+  std::error_code error;
+  if (!fs::is_directory(path, error))
+    fail(ErrorCode::kNotFound, "[hf] '{}' is no folder", path.string());
   HfFolder folder;
   folder.path = path;
   folder.config = base::read_json_file(path / "config.json");
-  if (fs::exists(path / "generation_config.json")) {
+  if (is_there(path / "generation_config.json")) {
     folder.generation_config = base::read_json_file(path / "generation_config.json");
   }
   folder.tokenizer_json = existing(path / "tokenizer.json");
@@ -119,7 +127,7 @@ HfFolder read_hf_folder(const fs::path& path) {
 ModelKind detect_model_kind(const fs::path& path) {
   std::error_code error;
   if (fs::is_directory(path, error)) {
-    if (fs::exists(path / "config.json", error)) return ModelKind::kHfFolder;
+    if (is_there(path / "config.json")) return ModelKind::kHfFolder;
     fail(ErrorCode::kUnsupported,
          "[io] folder '{}' holds no config.json, so it is no Hugging Face model", path.string());
   }
