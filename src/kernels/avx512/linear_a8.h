@@ -14,8 +14,9 @@
 namespace packlight::kernels {
 namespace {
 
-constexpr int kSteps = 8;             // quadruples of columns in a block of 32
-constexpr int kMaxTokens = 8;         // accumulators; more would spill
+constexpr int kSteps = 8;                  // quadruples of columns in a block of 32
+constexpr int kMaxTokens = 8;              // accumulators; more would spill
+constexpr int64_t kPanelBytes = 40 << 10;  // weights that pass a block of tokens together: about L1
 constexpr int kPrefetchBytes = 2048;  // ahead in the weights: DRAM latency at the speed of one core
 
 // Codes of a block of 32 columns, unsigned where Dot wants them so.
@@ -114,38 +115,29 @@ void tile_times_tokens(const TileMatrix& w, const ActivationsInt8& x, int64_t ti
   }
 }
 
+// tokens <= kTokens.
+template <class Dot, TileKind kKind, Zero kZero, int kTokens>
+void tile_times_up_to(int64_t tokens, const TileMatrix& w, const ActivationsInt8& x, int64_t tile,
+                      int64_t token, float* y, int64_t ldy) {
+  if (tokens >= kTokens) {
+    tile_times_tokens<Dot, kKind, kZero, kTokens>(w, x, tile, token, y, ldy);
+  } else if constexpr (kTokens > 1) {
+    tile_times_up_to<Dot, kKind, kZero, kTokens - 1>(tokens, w, x, tile, token, y, ldy);
+  }
+}
+
 template <class Dot, TileKind kKind, Zero kZero>
 void tiles_times_tokens(const TileMatrix& w, const ActivationsInt8& x, int64_t tile0, int64_t tile1,
                         float* y, int64_t ldy) {
-  for (int64_t tile = tile0; tile < tile1; ++tile) {
-    int64_t t = 0;
-    for (; t + kMaxTokens <= x.tokens; t += kMaxTokens) {
-      tile_times_tokens<Dot, kKind, kZero, kMaxTokens>(w, x, tile, t, y, ldy);
-    }
-    switch (x.tokens - t) {
-      case 1:
-        tile_times_tokens<Dot, kKind, kZero, 1>(w, x, tile, t, y, ldy);
-        break;
-      case 2:
-        tile_times_tokens<Dot, kKind, kZero, 2>(w, x, tile, t, y, ldy);
-        break;
-      case 3:
-        tile_times_tokens<Dot, kKind, kZero, 3>(w, x, tile, t, y, ldy);
-        break;
-      case 4:
-        tile_times_tokens<Dot, kKind, kZero, 4>(w, x, tile, t, y, ldy);
-        break;
-      case 5:
-        tile_times_tokens<Dot, kKind, kZero, 5>(w, x, tile, t, y, ldy);
-        break;
-      case 6:
-        tile_times_tokens<Dot, kKind, kZero, 6>(w, x, tile, t, y, ldy);
-        break;
-      case 7:
-        tile_times_tokens<Dot, kKind, kZero, 7>(w, x, tile, t, y, ldy);
-        break;
-      default:
-        break;
+  // As many tiles as half of L1 holds see a block of tokens while its activations are there too.
+  int64_t step = kPanelBytes / w.tile_bytes;
+  if (step < 1) step = 1;
+  for (int64_t first = tile0; first < tile1; first += step) {
+    const int64_t last = first + step < tile1 ? first + step : tile1;
+    for (int64_t t = 0; t < x.tokens; t += kMaxTokens) {
+      for (int64_t tile = first; tile < last; ++tile) {
+        tile_times_up_to<Dot, kKind, kZero, kMaxTokens>(x.tokens - t, w, x, tile, t, y, ldy);
+      }
     }
   }
 }
