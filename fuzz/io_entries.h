@@ -1,0 +1,95 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "io/decoder_config.h"
+#include "io/gguf.h"
+#include "io/package.h"
+#include "io/safetensors.h"
+#include "packlight/error.h"
+
+namespace packlight::fuzz {
+
+// What each fuzz target does with its bytes; the tests run the same over every file in
+// tests/io/corpus. An Error is a right answer to any bytes; a crash, a sanitizer's report, another
+// exception, and an Error that calls itself a bug are not.
+using Entry = void (*)(std::span<const std::byte>);
+
+inline void run(Entry entry, std::span<const std::byte> bytes) {
+  try {
+    entry(bytes);
+  } catch (const Error& e) {
+    if (e.code() == ErrorCode::kInternal) std::abort();
+  }
+}
+
+// Reads every byte it promises to hold.
+inline void touch(std::span<const std::byte> bytes) {
+  volatile std::byte sink{};
+  for (const std::byte b : bytes) sink = b;
+}
+
+inline void use(const io::TensorRecord& record) {
+  touch(record.bytes);
+  const codec::EncodedTensor tensor = record.encoded();
+  if (!codec::is_float(record.dtype) && !codec::is_ggml_block(record.dtype)) return;
+  codec::check_sizes(tensor, record.name);
+  if (tensor.rows == 0 || tensor.cols > 1 << 20) return;
+  std::vector<float> row(tensor.cols);
+  codec::decode_rows(tensor, tensor.rows - 1, tensor.rows, row.data());
+}
+
+// Everything one can do with a configuration that was accepted.
+inline void use(const io::DecoderConfig& config) {
+  io::validate(config, "fuzz");
+  io::rotary_inverse_frequencies(config);
+  io::rope_frequency_factors(config);
+  io::decoder_tensors(config);
+  io::decoder_config_to_gguf(config);
+  io::decoder_config_from_json(io::decoder_config_to_json(config), "fuzz");
+  io::decoder_config_from_hf(io::decoder_config_to_hf(config), nullptr, "fuzz");
+}
+
+inline void gguf(std::span<const std::byte> bytes) {
+  const io::GgufFile file = io::parse_gguf(bytes, nullptr, "fuzz.gguf");
+  for (const io::TensorRecord& record : file.tensors) use(record);
+  use(io::decoder_config_from_gguf(file));
+}
+
+inline void safetensors(std::span<const std::byte> bytes) {
+  const io::SafetensorsFile file = io::parse_safetensors(bytes, nullptr, "fuzz.safetensors");
+  for (const io::TensorRecord& record : file.tensors) use(record);
+}
+
+inline void config_json(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const Json json = base::parse_json(text, "fuzz.json");
+  use(io::decoder_config_from_hf(json, &json, "fuzz.json"));
+}
+
+inline void package(std::span<const std::byte> bytes) {
+  // As a mapped file: the start on a line, and nothing readable after the end.
+  const std::shared_ptr<std::byte> copy(
+      static_cast<std::byte*>(
+          ::operator new(std::max<size_t>(bytes.size(), 1), std::align_val_t(64))),
+      [](std::byte* p) { ::operator delete(p, std::align_val_t(64)); });
+  std::copy(bytes.begin(), bytes.end(), copy.get());
+  const io::Package package = io::Package::parse({copy.get(), bytes.size()}, copy, "fuzz.plk");
+  for (const io::TensorSpec& spec : io::decoder_tensors(package.config())) {
+    const codec::EncodedTensor tensor = package.tensor(spec.name);
+    codec::check_sizes(tensor, spec.name);
+    std::vector<float> row(tensor.cols);
+    codec::decode_rows(tensor, tensor.rows - 1, tensor.rows, row.data());
+  }
+  touch(package.blob("tokenizer"));
+  package.damaged_blocks();
+}
+
+}  // namespace packlight::fuzz
