@@ -135,8 +135,8 @@ void add_visible_only(const RowGroup<V>& group, const float* weights, const floa
   }
 }
 
-// One block of positions [begin, begin + n) for one group. keys, values: [n rounded
-// up][padded_dim].
+// One block of positions [begin, begin + n) for one group. keys, values:
+// [kPositionBlock][padded_dim]. Scores past n are computed from whatever lies there and never read.
 template <class V>
 void attend_block(const RowGroup<V>& group, const float* keys, const float* values, bool finite,
                   int64_t begin, int64_t n, int64_t dim, bool all_visible, float* scores) {
@@ -239,10 +239,6 @@ void attend_many(const Queries& rows, int64_t n_q, const KvView& kv, float scale
     const int64_t n = smaller(kPositionBlock, stop - p);
     convert_block<V>(kv, kv.k, kv.k_scale, p, n, keys);
     const bool finite = convert_block<V>(kv, kv.v, kv.v_scale, p, n, values);
-    for (int64_t i = n * padded;
-         i < (n + V::kAttentionRows) * padded && i < kPositionBlock * padded; ++i) {
-      keys[i] = 0;  // rows that multiply_rows reads past the last position
-    }
     for (int g = 0; g < groups; ++g) {
       const int64_t seen = smaller(p + n, group_end[g]) - p;
       if (seen <= 0 || p + n <= group_begin[g]) continue;
