@@ -187,13 +187,61 @@ void attend_block(const RowGroup<V>& group, const float* keys, const float* valu
   }
 }
 
+// What a group's rows see: positions [begin, end) in all, [full_begin, full_end) every one of them.
+struct Visible {
+  int64_t begin, end, full_begin, full_end;
+};
+
+// Fills a group from its `count` rows.
+template <class V>
+Visible load_group(const Queries& rows, int64_t row0, int64_t count, int64_t dim, float scale,
+                   float* queries, int32_t* first, int32_t* end, RowGroup<V>& group) {
+  constexpr int kWidth = RowGroup<V>::kWidth;
+  Visible seen = {rows.first[row0], rows.end[row0], rows.first[row0], rows.end[row0]};
+  const float* from[kWidth];
+  for (int64_t r = 0; r < kWidth; ++r) {
+    const int64_t row = row0 + smaller(r, count - 1);
+    from[r] = rows.q + rows.offset[row];
+    group.largest[r] = -__builtin_inff();
+    group.total[r] = 0;
+    if (r >= count) continue;
+    first[r] = rows.first[row];
+    end[r] = rows.end[row];
+    seen.begin = smaller(seen.begin, first[r]);
+    seen.end = larger(seen.end, end[r]);
+    seen.full_begin = larger(seen.full_begin, first[r]);
+    seen.full_end = smaller(seen.full_end, end[r]);
+  }
+  if (count < kWidth) seen.full_end = seen.full_begin = 0;
+  for (int64_t d = 0; d < dim; ++d) {
+    for (int64_t r = 0; r < kWidth; ++r) queries[d * kWidth + r] = from[r][d] * scale;
+  }
+  for (int64_t i = 0; i < padded_dim(dim) * kWidth; i += V::kLanes)
+    V::store(group.sums + i, V::zero());
+  return seen;
+}
+
+template <class V>
+void store_group(const Queries& rows, int64_t row0, int64_t count, int64_t dim,
+                 const RowGroup<V>& group) {
+  constexpr int kWidth = RowGroup<V>::kWidth;
+  float* to[kWidth];
+  for (int64_t r = 0; r < count; ++r) to[r] = rows.out + rows.offset[row0 + r];
+  alignas(64) float mean[kWidth];
+  for (int64_t d = 0; d < dim; ++d) {
+    for (int64_t r = 0; r < kWidth; r += V::kLanes) {
+      V::store(mean + r, V::div(V::load(group.sums + d * kWidth + r), V::load(group.total + r)));
+    }
+    for (int64_t r = 0; r < count; ++r) to[r][d] = mean[r];
+  }
+}
+
 // At most kQueryBlock rows.
 template <class V>
 void attend_many(const Queries& rows, int64_t n_q, const KvView& kv, float scale, float* scratch) {
-  using Group = RowGroup<V>;
-  constexpr int kWidth = Group::kWidth, kMaxGroups = kQueryBlock / kWidth;
+  constexpr int kWidth = RowGroup<V>::kWidth, kMaxGroups = kQueryBlock / kWidth;
   const int64_t dim = kv.head_dim, padded = padded_dim(dim);
-  const int groups = static_cast<int>((n_q + kWidth - 1) / kWidth);
+  const int64_t groups = (n_q + kWidth - 1) / kWidth;
   alignas(64) int32_t first[kQueryBlock] = {}, end[kQueryBlock] = {};
   alignas(64) float largest[kQueryBlock], total[kQueryBlock];
   float* queries = scratch;
@@ -201,55 +249,35 @@ void attend_many(const Queries& rows, int64_t n_q, const KvView& kv, float scale
   float* keys = sums + kQueryBlock * padded;
   float* values = keys + kPositionBlock * padded;
   float* scores = values + kPositionBlock * padded;
-  Group group[kMaxGroups];
-  int64_t begin = rows.first[0], stop = 0, group_begin[kMaxGroups], group_end[kMaxGroups],
-          full_begin[kMaxGroups], full_end[kMaxGroups];
-  for (int g = 0; g < groups; ++g) {
-    const int64_t row0 = int64_t{g} * kWidth, count = smaller(kWidth, n_q - row0);
+  RowGroup<V> group[kMaxGroups];
+  Visible seen[kMaxGroups];
+  int64_t begin = rows.first[0], stop = 0;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t row0 = g * kWidth;
     group[g] = {queries + row0 * padded,
                 sums + row0 * padded,
                 largest + row0,
                 total + row0,
                 first + row0,
                 end + row0};
-    group_begin[g] = full_begin[g] = rows.first[row0];
-    group_end[g] = full_end[g] = rows.end[row0];
-    for (int64_t r = 0; r < count; ++r) {
-      const int64_t i = row0 + r;
-      first[i] = rows.first[i];
-      end[i] = rows.end[i];
-      group_begin[g] = smaller(group_begin[g], first[i]);
-      group_end[g] = larger(group_end[g], end[i]);
-      full_begin[g] = larger(full_begin[g], first[i]);
-      full_end[g] = smaller(full_end[g], end[i]);
-    }
-    begin = smaller(begin, group_begin[g]);
-    stop = larger(stop, group_end[g]);
-    for (int64_t r = 0; r < kWidth; ++r) {
-      largest[row0 + r] = -__builtin_inff();
-      total[row0 + r] = 0;
-      for (int64_t d = 0; d < dim; ++d) {
-        queries[row0 * padded + d * kWidth + r] =
-            r < count ? rows.q[rows.offset[row0 + r] + d] * scale : 0;
-      }
-    }
-    for (int64_t i = 0; i < padded * kWidth; ++i) sums[row0 * padded + i] = 0;
+    seen[g] = load_group<V>(rows, row0, smaller(kWidth, n_q - row0), dim, scale,
+                            queries + row0 * padded, first + row0, end + row0, group[g]);
+    begin = smaller(begin, seen[g].begin);
+    stop = larger(stop, seen[g].end);
   }
   for (int64_t p = begin; p < stop; p += kPositionBlock) {
     const int64_t n = smaller(kPositionBlock, stop - p);
     convert_block<V>(kv, kv.k, kv.k_scale, p, n, keys);
     const bool finite = convert_block<V>(kv, kv.v, kv.v_scale, p, n, values);
-    for (int g = 0; g < groups; ++g) {
-      const int64_t seen = smaller(p + n, group_end[g]) - p;
-      if (seen <= 0 || p + n <= group_begin[g]) continue;
-      const bool all_visible =
-          n_q - int64_t{g} * kWidth >= kWidth && full_begin[g] <= p && p + seen <= full_end[g];
-      attend_block<V>(group[g], keys, values, finite, p, seen, dim, all_visible, scores);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t last = smaller(p + n, seen[g].end);
+      if (last <= p || p + n <= seen[g].begin) continue;
+      const bool all_visible = seen[g].full_begin <= p && last <= seen[g].full_end;
+      attend_block<V>(group[g], keys, values, finite, p, last - p, dim, all_visible, scores);
     }
   }
-  for (int64_t i = 0; i < n_q; ++i) {
-    const float* from = sums + i / kWidth * kWidth * padded + i % kWidth;
-    for (int64_t d = 0; d < dim; ++d) rows.out[rows.offset[i] + d] = from[d * kWidth] / total[i];
+  for (int64_t g = 0; g < groups; ++g) {
+    store_group<V>(rows, g * kWidth, smaller(kWidth, n_q - g * kWidth), dim, group[g]);
   }
 }
 
