@@ -40,6 +40,15 @@ graph::Weight as_weight(const io::TensorRecord& record) {
       data, record.shape, [owner = record.owner](void*) {}, graph::to_scalar_type(type));
 }
 
+void mark_int8_inputs(graph::Graph& graph,
+                      const std::function<bool(std::string_view tensor)>& wanted) {
+  for (graph::NodeId id = 0; id < static_cast<graph::NodeId>(graph.nodes().size()); ++id) {
+    const auto weight = graph::linear_weight(graph, graph.node(id));
+    if (!weight || !wanted(graph.value(weight->value).name)) continue;
+    graph.node(id).input_quant = graph::ActivationQuant::kInt8PerToken32;
+  }
+}
+
 LanguageModel load_language_model(const std::filesystem::path& path) {
   switch (io::detect_model_kind(path)) {
     case io::ModelKind::kGguf:

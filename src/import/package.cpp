@@ -11,12 +11,8 @@ LanguageModel load_package(const std::filesystem::path& path) {
   model.graph = build_decoder_graph(model.config, [&](const io::TensorSpec& spec) -> graph::Weight {
     return package.tensor(spec.name);
   });
-  for (graph::NodeId id = 0; id < static_cast<graph::NodeId>(model.graph.nodes().size()); ++id) {
-    const auto weight = graph::linear_weight(model.graph, model.graph.node(id));
-    if (!weight || !package.format(model.graph.value(weight->value).name).int8_activations)
-      continue;
-    model.graph.node(id).input_quant = graph::ActivationQuant::kInt8PerToken32;
-  }
+  mark_int8_inputs(model.graph,
+                   [&](std::string_view name) { return package.format(name).int8_activations; });
   const auto tokenizer = package.blob("tokenizer");
   if (!tokenizer.empty()) model.tokenizer = text::Tokenizer::from_blob(tokenizer, package.owner());
   return model;

@@ -16,4 +16,8 @@ LanguageModel load_package(const std::filesystem::path& path);
 // A record as a weight: a view of its bytes in their own dtype; GGML blocks stay encoded.
 graph::Weight as_weight(const io::TensorRecord& record);
 
+// Marks the inputs of every linear node whose weight (by tensor name) wants 8-bit activations.
+void mark_int8_inputs(graph::Graph& graph,
+                      const std::function<bool(std::string_view tensor)>& wanted);
+
 }  // namespace packlight::import
