@@ -7,6 +7,8 @@
 namespace packlight::graph {
 namespace {
 
+constexpr int64_t kMaxRank = 64;  // LibTorch's own bound; a shape of more entries is nonsense
+
 void infer_transpose(InferContext& context) {
   const auto& shape = context.shape(0);
   if (!shape) return context.set(0, context.type(0), std::nullopt);
@@ -88,28 +90,22 @@ void infer_squeeze(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
-void infer_reshape(InferContext& context) {
-  const auto& shape = context.shape(0);
-  const auto wanted = context.integers(1);
-  if (!wanted) {
-    const auto& target = context.shape(1);  // its length is at least the rank
-    if (target && target->size() == 1 && (*target)[0].known()) {
-      return context.set(0, context.type(0), Shape((*target)[0].value));
-    }
-    return context.set(0, context.type(0), std::nullopt);
-  }
+// The target shape as written: -1 stays unknown (its place goes to `inferred`), 0 copies the
+// input's dimension.
+Shape reshape_target(const InferContext& context, const std::optional<Shape>& shape,
+                     const std::vector<int64_t>& wanted, int64_t& inferred) {
   const bool allow_zero = context.node().integer("allowzero", 0) != 0;
   Shape out;
-  int64_t inferred = -1;
-  for (size_t i = 0; i < wanted->size(); ++i) {
-    const int64_t size = (*wanted)[i];
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const int64_t size = wanted[i];
     if (size == -1) {
       if (inferred >= 0) context.contradiction("two dimensions of the target shape are -1");
       inferred = static_cast<int64_t>(i);
       out.push_back(Dim());
     } else if (size == 0 && !allow_zero) {
-      if (shape && i >= shape->size())
+      if (shape && i >= shape->size()) {
         context.contradiction("dimension {} of {} is copied but absent", i, to_string(*shape));
+      }
       out.push_back(shape ? (*shape)[i] : Dim());
     } else if (size < 0) {
       context.contradiction("dimension {} of the target shape is {}", i, size);
@@ -117,35 +113,55 @@ void infer_reshape(InferContext& context) {
       out.push_back(size);
     }
   }
-  if (shape) {
-    // Equal symbols on both sides cancel; what is left must be numbers to say more.
-    std::vector<Dim> left(shape->begin(), shape->end()), right;
-    for (size_t i = 0; i < out.size(); ++i) {
-      if (static_cast<int64_t>(i) == inferred) continue;
-      const auto same =
-          out[i].symbol.empty() ? left.end() : std::find(left.begin(), left.end(), out[i]);
-      if (same != left.end())
-        left.erase(same);
-      else
-        right.push_back(out[i]);
-    }
-    int64_t have = 1, need = 1;
-    bool numbers = true;
-    for (const Dim& dim : left)
-      numbers = numbers && dim.known() && !__builtin_mul_overflow(have, dim.value, &have);
-    for (const Dim& dim : right)
-      numbers = numbers && dim.known() && !__builtin_mul_overflow(need, dim.value, &need);
-    if (numbers && inferred >= 0 && need > 0) {
-      if (have % need != 0)
-        context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
-      out[inferred] = have / need;
-    } else if (numbers && inferred < 0 && have != need) {
-      context.contradiction("{} does not reshape to {}", to_string(*shape), to_string(out));
-    } else if (!numbers && inferred >= 0 && right.empty() && left.size() == 1) {
-      out[inferred] = left[0];
+  return out;
+}
+
+// Product of dimensions; nothing when one is no number or it overflows.
+std::optional<int64_t> product(const std::vector<Dim>& dims) {
+  int64_t result = 1;
+  for (const Dim& dim : dims) {
+    if (!dim.known() || __builtin_mul_overflow(result, dim.value, &result)) return std::nullopt;
+  }
+  return result;
+}
+
+// Fills out[inferred] (if >= 0) and checks that element counts agree. Equal dimensions on both
+// sides cancel, so symbols carry through; what is left must be numbers to say more.
+void balance(const InferContext& context, const Shape& shape, Shape& out, int64_t inferred) {
+  std::vector<Dim> left = shape, right;
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (static_cast<int64_t>(i) == inferred) continue;
+    const bool comparable = out[i].known() || !out[i].symbol.empty();
+    const auto same = comparable ? std::find(left.begin(), left.end(), out[i]) : left.end();
+    if (same != left.end()) {
+      left.erase(same);
+    } else {
+      right.push_back(out[i]);
     }
   }
-  context.set(0, context.type(0), std::move(out));
+  const auto have = product(left), need = product(right);
+  if (inferred >= 0 && right.empty() && left.size() == 1) {
+    out[inferred] = left[0];
+  } else if (have && need) {
+    const bool fits = inferred < 0 ? *have == *need : *need == 0 || *have % *need == 0;
+    if (!fits) context.contradiction("{} does not reshape to {}", to_string(shape), to_string(out));
+    if (inferred >= 0 && *need > 0) out[inferred] = *have / *need;
+  }
+}
+
+void infer_reshape(InferContext& context) {
+  const auto& shape = context.shape(0);
+  if (const auto wanted = context.integers(1)) {
+    int64_t inferred = -1;
+    Shape out = reshape_target(context, shape, *wanted, inferred);
+    if (shape) balance(context, *shape, out, inferred);
+    return context.set(0, context.type(0), std::move(out));
+  }
+  const auto& target = context.shape(1);  // its length is at least the rank
+  if (target && target->size() == 1 && (*target)[0].known() && (*target)[0].value <= kMaxRank) {
+    return context.set(0, context.type(0), Shape((*target)[0].value));
+  }
+  context.set(0, context.type(0), std::nullopt);
 }
 
 void infer_concat(InferContext& context) {
