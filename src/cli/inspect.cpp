@@ -44,17 +44,6 @@ TensorRow row_of(const io::TensorRecord& t) {
   return {t.name, std::string(codec::info(t.dtype).name), t.shape, static_cast<uint64_t>(t.elements()), t.bytes.size()};
 }
 
-const char* chat_family_name(text::ChatFamily family) {
-  switch (family) {
-    case text::ChatFamily::kChatMl: return "ChatML";
-    case text::ChatFamily::kLlama2: return "Llama 2";
-    case text::ChatFamily::kLlama3: return "Llama 3";
-    case text::ChatFamily::kMistral: return "Mistral";
-    case text::ChatFamily::kZephyr: return "Zephyr";
-  }
-  return "unknown";
-}
-
 std::string piece_of(const text::Tokenizer& tokenizer, text::TokenId id) {
   return id < 0 ? std::string() : std::string(tokenizer.piece(id));
 }
