@@ -59,6 +59,6 @@ function(packlight_test room)
   if(precompiled OR "${room}" STREQUAL "graph")
     packlight_reuse_aten(${room}_test)
   endif()
-  gtest_discover_tests(${room}_test TEST_PREFIX ${room}. DISCOVERY_TIMEOUT 120
+  gtest_discover_tests(${room}_test TEST_PREFIX ${room}. NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120
                        PROPERTIES TIMEOUT 900)
 endfunction()
