@@ -13,7 +13,9 @@
 namespace packlight::eval {
 namespace {
 
-constexpr double kRounding = 0x1p-17, kSafety = 4;
+// Of a product's terms: all in f32, or exact integer sums of 32 columns and then f32.
+constexpr double kFloatRounding = 0x1p-17, kIntegerRounding = 0x1p-20;
+constexpr double kSafety = 4;
 constexpr int64_t kTokens = 128;
 
 // The executor with what the runtime adds to it, and noise on the hidden state where asked.
@@ -75,6 +77,11 @@ at::Tensor runtime_logits(std::shared_ptr<const io::Package> package, std::span<
   return out.to(at::kDouble);
 }
 
+bool multiplies_integers_only(const io::PackageMetadata& metadata) {
+  return std::all_of(metadata.formats.begin(), metadata.formats.end(),
+                     [](const auto& weight) { return weight.second.int8_activations; });
+}
+
 double relative_difference(const at::Tensor& logits, const at::Tensor& reference) {
   const at::Tensor spread = reference - reference.mean(-1, true);
   return (logits - reference).norm().item<double>() / spread.norm().item<double>();
@@ -104,11 +111,12 @@ LogitCheck check_logits(std::shared_ptr<const io::Package> package, const import
   }
   Reference reference(decoded, tokens);
   const at::Tensor exact = reference.logits(0, 0);
+  const double noise = multiplies_integers_only(package->metadata()) ? kIntegerRounding : kFloatRounding;
   double change = 0;
-  for (const uint64_t seed : {1, 2}) change = std::max(change, relative_difference(reference.logits(kRounding, seed), exact));
+  for (const uint64_t seed : {1, 2}) change = std::max(change, relative_difference(reference.logits(noise, seed), exact));
   return {.tokens = static_cast<int64_t>(tokens.size()),
           .difference = relative_difference(runtime_logits(std::move(package), tokens, threads), exact),
-          .bound = kSafety * change + kRounding};
+          .bound = kSafety * change + noise};
 }
 
 std::vector<text::TokenId> verification_tokens(const io::DecoderConfig& config, const text::Tokenizer* tokenizer) {

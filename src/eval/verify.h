@@ -21,14 +21,16 @@ struct LogitCheck {
 
 // Runs `tokens` through the runtime (F16 KV cache) and through the executor on the graph decoded from the same package.
 //
-// What both compute alike: weights decoded from the same codes and scales; activations rounded to INT8 where the package says so;
-// keys and values, which the executor rounds to F16 here at the inputs of every Attention. What is left is the order and
-// precision of f32 arithmetic: a product of K <= 2^14 terms differs by about sqrt(K) * 2^-24 <= 2^-17 of its terms' norm. The
-// network amplifies that: most of all where a value lies so near to the middle of two INT8 or F16 codes that it falls to the
-// other side. The amplification is measured, not assumed: the executor runs again with its hidden state
-// multiplied by 1 + 2^-17 u, u uniform in [-1, 1], before every block, and the bound is 4 times the larger relative
-// change of two such runs (the two differences are norms of many independent terms, so they vary by much less than that),
-// plus 2^-17 for the head itself.
+// What both compute alike: weights decoded from the same codes and scales; activations rounded to INT8 where the package says
+// so; keys and values, which the executor rounds to F16 here at the inputs of every Attention. What is left is the order and
+// precision of f32 sums: products of K <= 2^14 terms differ by about sqrt(K) * 2^-24 <= 2^-17 of their terms' norm, and where
+// the runtime sums 32 columns exactly in integers by about sqrt(K / 32) * 2^-24 <= 2^-20 (e below).
+// The network amplifies that, most of all where a value lies so near to the middle of two INT8 or F16 codes that it falls to
+// the other side. The amplification is measured, not assumed: the executor runs twice more with its hidden state
+// multiplied by 1 + e u, u uniform in [-1, 1], before every block, and the bound is 4 times the larger relative change
+// (differences made of rare falls to another code vary from run to run, within that factor), plus e for the head.
+// With INT8 activations the bound is some percent, the size of the change that rounding itself makes: errors below it are
+// found by the checksums and by applying the recipe again.
 // Errors: InvalidArgument for no tokens, ids outside the vocabulary or more tokens than the model has positions.
 LogitCheck check_logits(std::shared_ptr<const io::Package> package, const import::LanguageModel& decoded,
                         std::span<const text::TokenId> tokens, int threads);
