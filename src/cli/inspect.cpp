@@ -58,7 +58,7 @@ Json describe(const text::Tokenizer& tokenizer) {
   out["chat_template"] = Json();
   if (tokenizer.chat_template().empty()) return out;
   try {
-    out["chat_template"] = chat_family_name(text::ChatTemplate::recognise(tokenizer.chat_template(), bos, eos).family());
+    out["chat_template"] = text::chat_family_name(text::ChatTemplate::recognise(tokenizer.chat_template(), bos, eos).family());
   } catch (const Error&) {
     out["chat_template"] = "unknown";
   }
