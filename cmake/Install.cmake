@@ -15,6 +15,9 @@ install(EXPORT PacklightTargets NAMESPACE Packlight:: DESTINATION ${PACKLIGHT_PA
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/packlight DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT runtime
         FILES_MATCHING PATTERN "*.h")
 install(TARGETS packlight RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
+if(TARGET packlight-compress)
+  install(TARGETS packlight-compress RUNTIME DESTINATION ${CMAKE_INSTALL_PREFIX}/libexec/packlight COMPONENT command)
+endif()
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/PacklightConfig.cmake.in
   ${PROJECT_BINARY_DIR}/PacklightConfig.cmake INSTALL_DESTINATION ${PACKLIGHT_PACKAGE_DIR})

@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/interrupt.h"
+#include "cli/handover.h"
 #include "cli/verbs.h"
 
 namespace {
@@ -57,6 +58,9 @@ int main(int argc, char** argv) {
   // A file that grows past the limit (ulimit -f) is then a failed write with a reason, as on a full disk.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
+#ifdef PACKLIGHT_HANDS_OVER
+    if (!cli::runs_here(argc, argv)) cli::hand_over(argv);
+#endif
     app.parse(argc, argv);
     check_standard_output();
     return 0;
