@@ -36,8 +36,11 @@ endfunction()
 
 # packlight_flags(TARGET): warnings, and the sanitizer asked for.
 function(packlight_flags target)
-  # A section a function lets the linker drop what a small program does not use.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-sign-compare -ffunction-sections -fdata-sections)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-sign-compare)
+  if(CMAKE_BUILD_TYPE STREQUAL "MinSizeRel")
+    # A section a function lets the linker drop what a small program does not use.
+    target_compile_options(${target} PRIVATE -ffunction-sections -fdata-sections)
+  endif()
   if(PACKLIGHT_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${PACKLIGHT_SANITIZE} -fno-sanitize-recover=all
                                              -fno-omit-frame-pointer -g)
