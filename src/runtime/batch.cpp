@@ -17,9 +17,15 @@ void BatchRows::clear() {
   end.clear();
   source.clear();
   cost.assign(1, 0);
+  runs.clear();
+  run.clear();
 }
 
 void BatchRows::add(int32_t row_sequence, int32_t row_first, int32_t row_end, int32_t row_source) {
+  const int64_t row = size();
+  if (row == 0 || sequence.back() != row_sequence) runs.push_back({row, row});
+  ++runs.back().end;
+  run.push_back(static_cast<int32_t>(runs.size() - 1));
   sequence.push_back(row_sequence);
   first.push_back(row_first);
   end.push_back(row_end);

@@ -15,6 +15,12 @@ struct BatchRows {
       end;                      // positions seen: [first, end); the row's own position is end - 1
   std::vector<int32_t> source;  // index of the row's token in the call
   std::vector<int64_t> cost;    // [rows + 1] work of attention up to each row, per query head
+  // Neighbouring rows of one sequence.
+  struct Run {
+    int64_t begin, end;
+  };
+  std::vector<Run> runs;
+  std::vector<int32_t> run;  // of each row
 
   int64_t size() const { return static_cast<int64_t>(sequence.size()); }
   void clear();

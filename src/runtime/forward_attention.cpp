@@ -89,7 +89,18 @@ int64_t ForwardPass::first_attention_row(const LayerWeights& w, int worker) cons
   const int64_t row = std::min<int64_t>(after - cost.begin() - 1, rows - 1);
   const int64_t row_cost = cost[row + 1] - cost[row];
   const int64_t query = std::min(group, (within - cost[row] * group + row_cost / 2) / row_cost);
-  return (head * rows + row) * group + query;
+  return head * rows * group + nearest_attention_cut(row * group + query, group);
+}
+
+// Where the rows of one head may be cut near `row` without changing a result: at whole blocks of
+// the kernel, counted from the beginning of a run, whoever gets them.
+int64_t ForwardPass::nearest_attention_cut(int64_t row, int64_t group) const {
+  if (row == rows_->size() * group) return row;
+  const BatchRows::Run& run = rows_->runs[rows_->run[row / group]];
+  const int64_t begin = run.begin * group, end = run.end * group;
+  if (end - begin <= kSeparateRows) return row;
+  const int64_t blocks = (row - begin + kAttentionRows / 2) / kAttentionRows;
+  return std::min(end, begin + blocks * kAttentionRows);
 }
 
 void ForwardPass::attend(int64_t layer, int worker) {
@@ -98,13 +109,11 @@ void ForwardPass::attend(int64_t layer, int worker) {
   const int64_t end = first_attention_row(w, worker + 1);
   int64_t row = first_attention_row(w, worker);
   while (row < end) {
-    const int64_t head = row / per_head;
-    const int32_t sequence = rows_->sequence[row % per_head / group];
-    const int64_t limit = std::min({end, (head + 1) * per_head, row + kAttentionRows});
-    int64_t stop = row + 1;
-    while (stop < limit && rows_->sequence[stop % per_head / group] == sequence) ++stop;
-    attend_rows(layer, head, {row - head * per_head, stop - head * per_head}, worker);
-    row = stop;
+    const int64_t head = row / per_head, begin = row - head * per_head;
+    const BatchRows::Run& run = rows_->runs[rows_->run[begin / group]];
+    const int64_t stop = std::min({end - head * per_head, run.end * group, begin + kAttentionRows});
+    attend_rows(layer, head, {begin, stop}, worker);
+    row = head * per_head + stop;
   }
 }
 

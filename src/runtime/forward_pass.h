@@ -30,8 +30,12 @@ class ForwardPass {
   void run(const Batch& batch, float* logits);
 
  private:
-  // Query rows given to the attention kernel at once: bounds its scratch.
+  // Query rows given to the attention kernel at once: what it handles as one block, and a bound on
+  // its scratch.
   static constexpr int64_t kAttentionRows = 64;
+  // Up to here the kernel treats each row by itself, so that a cut between any two changes no
+  // result.
+  static constexpr int64_t kSeparateRows = 8;
 
   struct Worker {
     LinearInput input;  // a private copy of the current input, for few tokens
@@ -58,6 +62,7 @@ class ForwardPass {
   void attend(int64_t layer, int worker);
   void attend_rows(int64_t layer, int64_t head, Span rows, int worker);
   int64_t first_attention_row(const LayerWeights& w, int worker) const;
+  int64_t nearest_attention_cut(int64_t row, int64_t group) const;
   LinearInput attention_output(int64_t layer, int worker);
   void gate_and_up(int64_t layer, const LinearInput& input, int worker);
   void add_to_residual(const Linear& linear, const LinearInput& input, int worker);
