@@ -1,0 +1,64 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+
+#include "base/json.h"
+#include "cli/verbs.h"
+#include "deploy/gguf_writer.h"
+#include "deploy/hf_writer.h"
+#include "import/import.h"
+
+namespace packlight::cli {
+namespace {
+
+struct ExportFlags {
+  std::string model, format, output;
+  bool json = false;
+};
+
+uint64_t size_of(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) bytes += entry.file_size();
+  return bytes;
+}
+
+void export_verb(const ExportFlags& flags) {
+  const auto start = std::chrono::steady_clock::now();
+  const import::LanguageModel model = import::load_language_model(flags.model);
+  if (flags.format == "gguf") {
+    deploy::write_gguf_model(model, flags.output);
+  } else {
+    deploy::write_hf_folder(model, flags.output);
+  }
+  const uint64_t bytes = size_of(flags.output);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (flags.json) {
+    const Json json = {{"output", flags.output}, {"format", flags.format}, {"bytes", bytes}, {"seconds", seconds}};
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print("{}: {:.1f} MB\n", flags.output, static_cast<double>(bytes) / 1e6);
+  }
+}
+
+}  // namespace
+
+void add_export(CLI::App& app) {
+  auto flags = std::make_shared<ExportFlags>();
+  CLI::App* verb = app.add_subcommand("export", "Write a model, quantized or not, in a format that other engines read");
+  verb->add_option("MODEL", flags->model, "package, GGUF file or Hugging Face folder")->required();
+  verb->add_option("--format", flags->format, "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in compressed-tensors form")
+      ->required()
+      ->check(CLI::IsMember({"gguf", "hf"}));
+  verb->add_option("-o,--output", flags->output, "file or folder to write")->required();
+  verb->add_flag("--json", flags->json, "a report for machines on standard output");
+  verb->footer(
+      "Examples:\n"
+      "  packlight export model.plk --format gguf -o model.gguf\n"
+      "  packlight export model.plk --format hf -o folder");
+  verb->callback([flags] { export_verb(*flags); });
+}
+
+}  // namespace packlight::cli
