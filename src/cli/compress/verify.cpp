@@ -1,18 +1,24 @@
 #include "eval/verify.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <thread>
+#include <variant>
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "calib/calibration_tokens.h"
 #include "cli/verbs.h"
+#include "eval/first_difference.h"
 #include "exec/executor.h"
 #include "import/import.h"
 #include "io/hf_folder.h"
 #include "io/package.h"
+#include "quantize/quantize_model.h"
 
 namespace packlight::cli {
 namespace {
@@ -56,6 +62,65 @@ void check_runtime(const std::shared_ptr<const io::Package>& package, int thread
   }
 }
 
+// A weight of the model made again, as the package stores it: tiles as they are, anything else as F32.
+codec::EncodedTensor as_stored(const graph::Weight& weight) {
+  const auto* encoded = std::get_if<codec::EncodedTensor>(&weight);
+  if (encoded && codec::is_tile(encoded->dtype)) return *encoded;
+  const auto values = std::make_shared<at::Tensor>(exec::dense_weight(weight).contiguous());
+  codec::EncodedTensor out;
+  out.rows = values->dim() == 2 ? values->size(0) : 1;
+  out.cols = values->size(-1);
+  out.data = {reinterpret_cast<const std::byte*>(values->data_ptr<float>()), values->nbytes()};
+  out.owner = values;
+  return out;
+}
+
+import::LanguageModel quantize_again(const io::Package& package, const Arguments& arguments, int threads) {
+  const std::string path = package.path().string();
+  if (io::detect_model_kind(arguments.original) == io::ModelKind::kPackage) {
+    fail(ErrorCode::kInvalidArgument, "[verify] '{}' is a package: --against takes the model that '{}' was made from",
+         arguments.original, path);
+  }
+  const quantize::Recipe recipe = quantize::recipe_from_json(package.metadata().recipe, path);
+  calib::CalibrationTokens tokens;
+  const std::span<const std::byte> blob = package.blob("calibration_tokens");
+  if (!blob.empty()) tokens = calib::tokens_from_blob(blob, package.config().vocab_size, path);
+  import::LanguageModel model = import::load_language_model(arguments.original);
+  if (model.config.hidden_size != package.config().hidden_size || model.config.layers() != package.config().layers() ||
+      model.config.vocab_size != package.config().vocab_size) {
+    fail(ErrorCode::kInvalidArgument, "[verify] '{}' is another model than '{}' was made from: {} layers of width {}, not {} of {}",
+         arguments.original, path, model.config.layers(), model.config.hidden_size, package.config().layers(),
+         package.config().hidden_size);
+  }
+  quantize::QuantizeOptions options;
+  options.threads = threads;
+  options.output = std::filesystem::temp_directory_path() / "packlight-verify";  // scratch files go beside it
+  quantize::quantize_model(model, recipe, blob.empty() ? nullptr : &tokens, options);
+  return model;
+}
+
+void check_recipe(const io::Package& package, const Arguments& arguments, int threads, Findings& findings) {
+  const import::LanguageModel again = quantize_again(package, arguments, threads);
+  int64_t weights = 0;
+  std::string difference;
+  for (const io::TensorSpec& spec : io::decoder_tensors(package.config())) {
+    const auto id = again.graph.find(spec.name);
+    if (!id || !again.graph.value(*id).weight) {
+      fail(ErrorCode::kCorrupt, "[verify] '{}' has no tensor '{}'", arguments.original, spec.name);
+    }
+    ++weights;
+    const auto found = eval::first_difference(package.tensor(spec.name), as_stored(*again.graph.value(*id).weight));
+    if (!found) continue;
+    difference = fmt::format("tensor '{}', {}", spec.name, *found);
+    break;
+  }
+  findings.result["recipe"] = {{"ok", difference.empty()}, {"weights", weights}, {"first_difference", difference}};
+  if (!difference.empty()) {
+    findings.fail_once(fmt::format("[verify] '{}' is not what its recipe makes of '{}': {}", package.path().string(),
+                                   arguments.original, difference));
+  }
+}
+
 void print_text(const Arguments& arguments, const Json& result) {
   const auto verdict = [](const Json& part) { return part["ok"].get<bool>() ? "ok" : "FAILED"; };
   fmt::print("{}\n", arguments.package);
@@ -65,6 +130,10 @@ void print_text(const Arguments& arguments, const Json& result) {
     fmt::print("logits      {}: runtime and decoded graph differ by {:.2e} of the norm over {} tokens (bound {:.2e})\n",
                verdict(logits), logits["relative_difference"].get<double>(), logits["tokens"].dump(),
                logits["bound"].get<double>());
+  }
+  if (result.contains("recipe")) {
+    fmt::print("recipe      {}: {} tensors made again from {}\n", verdict(result["recipe"]),
+               result["recipe"]["weights"].dump(), arguments.original);
   }
 }
 
@@ -80,6 +149,7 @@ void run(const Arguments& arguments) {
   Findings findings;
   check_bytes(*package, findings);
   if (findings.failure.empty()) check_runtime(package, threads, findings);
+  if (findings.failure.empty() && !arguments.original.empty()) check_recipe(*package, arguments, threads, findings);
   findings.result["ok"] = findings.failure.empty();
   if (arguments.json) {
     fmt::print("{}\n", findings.result.dump(2));
