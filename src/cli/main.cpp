@@ -38,6 +38,17 @@ void check_standard_output() {
   }
 }
 
+// CLI11 would only say that a verb is missing.
+void check_verb(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::string known;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (verb->get_name() == argv[1]) return;
+    known += (known.empty() ? "" : ", ") + verb->get_name();
+  }
+  packlight::fail(packlight::ErrorCode::kInvalidArgument, "[cli] '{}' is no verb: there are {}", argv[1], known);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -61,6 +72,7 @@ int main(int argc, char** argv) {
 #ifdef PACKLIGHT_HANDS_OVER
     if (!cli::runs_here(argc, argv)) cli::hand_over(argv);
 #endif
+    check_verb(app, argc, argv);
     app.parse(argc, argv);
     check_standard_output();
     return 0;

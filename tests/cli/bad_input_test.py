@@ -172,7 +172,7 @@ class BadInput(command.CommandTest):
         self.fail_with("run", model, "-p", "Hi", needles=["package"])
         self.fail_with("bench", model, needles=["package"])
         self.fail_with("verify", model, needles=["package"])
-        self.fail_with("quantize", package, "-o", self.out(), *QUANTIZE, needles=["package"])
+        self.fail_with("quantize", package, "-o", self.out(), *QUANTIZE, needles=["packed", "quantize the original"])
 
     def test_hostile_name(self):
         name = "model.layers.0.\x1b[31m\nfake: all is well"

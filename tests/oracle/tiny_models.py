@@ -91,7 +91,11 @@ def sentencepiece():
     pieces = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
     # Merged pieces in the order of their merges, then single characters: the order of a SentencePiece vocabulary.
     ranked = ["".join(m) if isinstance(m, list) else m.replace(" ", "") for m in learned["merges"]]
-    pieces += ranked + sorted(p for p in learned["vocab"] if p not in set(ranked))
+    pieces += ranked + sorted({*map(chr, range(33, 127)), *learned["vocab"]} - set(ranked))
+    # SentencePiece joins any two neighbours whose union is a piece, best piece first: every split of a piece is a merge.
+    ids = {p: i for i, p in enumerate(pieces)}
+    splits = lambda p: [(p[:i], p[i:]) for i in range(1, len(p)) if p[:i] in ids and p[i:] in ids]
+    merges = [list(m) for p in ranked for m in sorted(splits(p), key=lambda m: (ids[m[0]], ids[m[1]]))]
     special = [
         dict(id=i, content=pieces[i], single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
         for i in range(3)
@@ -119,7 +123,7 @@ def sentencepiece():
         model=dict(
             type="BPE", dropout=None, unk_token="<unk>", continuing_subword_prefix=None, end_of_word_suffix=None,
             fuse_unk=True, byte_fallback=True, ignore_merges=False,
-            vocab={p: i for i, p in enumerate(pieces)}, merges=learned["merges"],
+            vocab=ids, merges=merges,
         ),
     )
 
