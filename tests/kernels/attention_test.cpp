@@ -1,5 +1,5 @@
 #include <limits>
-#include <memory>
+#include <numeric>
 
 #include "kernels/isa_test.h"
 
@@ -32,13 +32,16 @@ struct Problem {
     const int64_t size = (c.positions - 1) * stride + c.dim;
     k = random_floats(size, rng, 2);
     v = random_floats(size, rng);
+    std::vector<int64_t> order(c.n_q);  // rows may come in any order; every other time they do
+    std::iota(order.rbegin(), order.rend(), 0);
+    if (rng() % 2 == 0) std::shuffle(order.begin(), order.end(), rng);
     for (int64_t i = 0; i < c.n_q; ++i) {
       offset.push_back((c.n_q - 1 - i) * width);  // any order
       const int64_t last =
-          c.causal ? std::max<int64_t>(1, c.positions - (c.n_q - 1 - i) / 3) : c.positions;
+          c.causal ? std::max<int64_t>(1, c.positions - order[i] / 3) : c.positions;
       end.push_back(static_cast<int32_t>(last));
       first.push_back(
-          static_cast<int32_t>(c.window > 0 ? std::max<int64_t>(0, last - c.window) : 0));
+          static_cast<int32_t>(c.window > 0 ? std::max<int64_t>(0, last - c.window - i % 2) : 0));
     }
     store();
   }

@@ -192,7 +192,8 @@ struct Visible {
   int64_t begin, end, full_begin, full_end;
 };
 
-// Fills a group from its `count` rows.
+// Fills a group from its `count` rows; lanes without a row repeat the last one's queries, and
+// nobody reads what they get.
 template <class V>
 Visible load_group(const Queries& rows, int64_t row0, int64_t count, int64_t dim, float scale,
                    float* queries, int32_t* first, int32_t* end, RowGroup<V>& group) {
@@ -212,7 +213,6 @@ Visible load_group(const Queries& rows, int64_t row0, int64_t count, int64_t dim
     seen.full_begin = larger(seen.full_begin, first[r]);
     seen.full_end = smaller(seen.full_end, end[r]);
   }
-  if (count < kWidth) seen.full_end = seen.full_begin = 0;
   for (int64_t d = 0; d < dim; ++d) {
     for (int64_t r = 0; r < kWidth; ++r) queries[d * kWidth + r] = from[r][d] * scale;
   }
