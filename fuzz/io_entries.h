@@ -12,6 +12,7 @@
 #include "io/decoder_config.h"
 #include "io/gguf.h"
 #include "io/package.h"
+#include "io/package_json.h"
 #include "io/safetensors.h"
 #include "packlight/error.h"
 
@@ -72,6 +73,19 @@ inline void config_json(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const Json json = base::parse_json(text, "fuzz.json");
   use(io::decoder_config_from_hf(json, &json, "fuzz.json"));
+}
+
+// A package's JSON entry alone: inside the file it is text in text, which a fuzzer of bytes hardly
+// gets through.
+inline void package_metadata(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const io::PackageMetadata metadata =
+      io::package_metadata_from_json(base::parse_json(text, "fuzz.plk"), "fuzz.plk");
+  use(metadata.config);
+  for (const auto& [name, format] : metadata.formats) {
+    if (io::weight_format_from_string(io::to_string(format), name) != format) std::abort();
+  }
+  io::package_metadata_to_json(metadata);
 }
 
 inline void package(std::span<const std::byte> bytes) {

@@ -16,7 +16,8 @@ TEST(CorpusTest, EveryFileIsReadOrRefused) {
   const std::map<std::string, fuzz::Entry> entries = {{"gguf", fuzz::gguf},
                                                       {"safetensors", fuzz::safetensors},
                                                       {"config_json", fuzz::config_json},
-                                                      {"package", fuzz::package}};
+                                                      {"package", fuzz::package},
+                                                      {"package_metadata", fuzz::package_metadata}};
   for (const auto& [name, entry] : entries) {
     const std::filesystem::path folder =
         std::filesystem::path(PACKLIGHT_SOURCE_DIR) / "tests/io/corpus" / name;
