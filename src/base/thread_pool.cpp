@@ -1,6 +1,12 @@
 #include "base/thread_pool.h"
 
-#include <condition_variable>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include <climits>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -10,7 +16,8 @@
 namespace packlight::base {
 namespace {
 
-// About 50 us of pauses on current cores: longer than the gaps inside a token, far shorter than a tick.
+// About 50 us of pauses on current cores: longer than the gaps inside a token, far shorter than a
+// tick.
 constexpr int kSpins = 2000;
 
 inline void cpu_pause() {
@@ -21,26 +28,60 @@ inline void cpu_pause() {
 #endif
 }
 
-// Returns once `word` differs from `old`: spins, then sleeps.
-uint32_t wait_change(const std::atomic<uint32_t>& word, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    const uint32_t now = word.load(std::memory_order_acquire);
-    if (now != old) return now;
-    cpu_pause();
+// A counter that threads wait on: they spin, then sleep in the kernel. std::atomic::wait() would
+// yield in between, which on a busy machine hands the processor away for a whole round of the
+// others at every barrier.
+struct alignas(64) WaitWord {
+  std::atomic<uint32_t> value{0};
+  std::atomic<uint32_t> sleepers{0};
+
+  // Returns once the value differs from `old`.
+  uint32_t wait_change(uint32_t old) {
+    for (int i = 0; i < kSpins; ++i) {
+      const uint32_t now = value.load(std::memory_order_acquire);
+      if (now != old) return now;
+      cpu_pause();
+    }
+    // Sequentially consistent with wake(): either it sees this sleeper or this sees its value.
+    sleepers.fetch_add(1, std::memory_order_seq_cst);
+    uint32_t now = value.load(std::memory_order_seq_cst);
+    while (now == old) {
+      sleep_while(old);
+      now = value.load(std::memory_order_seq_cst);
+    }
+    sleepers.fetch_sub(1, std::memory_order_relaxed);
+    return now;
   }
-  word.wait(old, std::memory_order_acquire);
-  return word.load(std::memory_order_acquire);
-}
+
+  // After a sequentially consistent change of the value.
+  void wake() {
+    if (sleepers.load(std::memory_order_seq_cst) == 0) return;
+#ifdef __linux__
+    syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+#else
+    value.notify_all();
+#endif
+  }
+
+ private:
+  void sleep_while(uint32_t old) {
+#ifdef __linux__
+    syscall(SYS_futex, &value, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
+#else
+    value.wait(old, std::memory_order_seq_cst);
+#endif
+  }
+};
 
 }  // namespace
 
 struct ThreadPool::State {
   std::vector<std::thread> threads;
   const std::function<void(int)>* job = nullptr;
-  alignas(64) std::atomic<uint32_t> start{0};       // counts run() calls; the top bit is unused
-  alignas(64) std::atomic<uint32_t> running{0};     // workers still inside the job
-  alignas(64) std::atomic<uint32_t> arrived{0};     // barrier
-  alignas(64) std::atomic<uint32_t> generation{0};  // barrier
+  WaitWord start;                                // counts run() calls
+  WaitWord running;                              // workers still inside the job
+  alignas(64) std::atomic<uint32_t> arrived{0};  // barrier
+  WaitWord generation;                           // barrier
   std::atomic<bool> stop{false};
   std::mutex error_mutex;
   std::exception_ptr error;
@@ -63,11 +104,11 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
       State& s = *state_;
       uint32_t seen = 0;
       while (true) {
-        while (s.start.load(std::memory_order_acquire) == seen) wait_change(s.start, seen);
+        s.start.wait_change(seen);
         ++seen;
         if (s.stop.load(std::memory_order_acquire)) return;
         s.call(worker);
-        if (s.running.fetch_sub(1, std::memory_order_acq_rel) == 1) s.running.notify_all();
+        if (s.running.value.fetch_sub(1, std::memory_order_seq_cst) == 1) s.running.wake();
       }
     });
   }
@@ -75,8 +116,8 @@ ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
 
 ThreadPool::~ThreadPool() {
   state_->stop.store(true, std::memory_order_release);
-  state_->start.fetch_add(1, std::memory_order_release);
-  state_->start.notify_all();
+  state_->start.value.fetch_add(1, std::memory_order_seq_cst);
+  state_->start.wake();
   for (std::thread& thread : state_->threads) thread.join();
 }
 
@@ -85,15 +126,14 @@ void ThreadPool::run(const std::function<void(int)>& fn) {
   s.job = &fn;
   s.error = nullptr;
   if (size_ > 1) {
-    s.running.store(size_ - 1, std::memory_order_relaxed);
-    s.start.fetch_add(1, std::memory_order_release);
-    s.start.notify_all();
+    s.running.value.store(size_ - 1, std::memory_order_relaxed);
+    s.start.value.fetch_add(1, std::memory_order_seq_cst);
+    s.start.wake();
   }
   s.call(0);
   if (size_ > 1) {
-    for (uint32_t left = s.running.load(std::memory_order_acquire); left != 0;) {
-      left = wait_change(s.running, left);
-    }
+    uint32_t left = s.running.value.load(std::memory_order_acquire);
+    while (left != 0) left = s.running.wait_change(left);
   }
   if (s.error) std::rethrow_exception(std::exchange(s.error, nullptr));
 }
@@ -101,16 +141,14 @@ void ThreadPool::run(const std::function<void(int)>& fn) {
 void ThreadPool::barrier() {
   if (size_ == 1) return;
   State& s = *state_;
-  const uint32_t generation = s.generation.load(std::memory_order_acquire);
+  const uint32_t generation = s.generation.value.load(std::memory_order_acquire);
   if (s.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
     s.arrived.store(0, std::memory_order_relaxed);
-    s.generation.fetch_add(1, std::memory_order_acq_rel);
-    s.generation.notify_all();
+    s.generation.value.fetch_add(1, std::memory_order_seq_cst);
+    s.generation.wake();
     return;
   }
-  while (s.generation.load(std::memory_order_acquire) == generation) {
-    wait_change(s.generation, generation);
-  }
+  s.generation.wait_change(generation);
 }
 
 }  // namespace packlight::base
