@@ -46,23 +46,19 @@ const std::vector<FamilyMarks>& families() {
        why);
 }
 
-std::string_view trimmed(std::string_view text, bool left) {
-  while (!text.empty() && (left ? text.front() : text.back()) == ' ') {
-    left ? text.remove_prefix(1) : text.remove_suffix(1);
-  }
-  return text;
-}
-
 bool speaks(const FamilyMarks& family, std::string_view rendered, std::string_view eos) {
   const size_t at = rendered.find(kProbe);
   if (at == std::string_view::npos) return false;
-  const std::string_view after = family.family == ChatFamily::kZephyr ? eos : family.after;
-  std::string_view head = rendered.substr(0, at), tail = rendered.substr(at + kProbe.size());
+  const std::string_view head = rendered.substr(0, at), tail = rendered.substr(at + kProbe.size());
   if (family.family == ChatFamily::kLlama2 || family.family == ChatFamily::kMistral) {
-    head = trimmed(head, false);
-    tail = trimmed(tail, true);
+    // A default system message and spaces may stand between the marks.
+    const size_t open = head.rfind(family.before), close = tail.find(family.after);
+    return open != std::string_view::npos &&
+           head.find(family.after, open) == std::string_view::npos &&
+           close != std::string_view::npos && tail.find_first_not_of(" \n") == close;
   }
-  return head.ends_with(family.before) && tail.starts_with(after);
+  return head.ends_with(family.before) &&
+         tail.starts_with(family.family == ChatFamily::kZephyr ? eos : family.after);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "text/sentencepiece_merges.h"
+#include "text/shown.h"
 #include "text/split_patterns.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
@@ -125,13 +126,13 @@ void read_merges(const io::GgufFile& file, const Index& index, TokenizerData* da
       if (it == index.end()) {
         fail(ErrorCode::kCorrupt,
              "[text] '{}': merge {} '{}' needs the token '{}', which is not in the vocabulary",
-             file.path, i, line, piece);
+             file.path, i, shown(line), shown(piece));
       }
       return it->second;
     };
     if (space == std::string_view::npos) {
       fail(ErrorCode::kCorrupt, "[text] '{}': merge {} '{}' is not two pieces with a space between",
-           file.path, i, line);
+           file.path, i, shown(line));
     }
     const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
     data->merges.push_back({token(left), token(right),
@@ -158,7 +159,7 @@ void read_byte_level(const io::GgufFile& file, const Index& index, TokenizerData
     fail(ErrorCode::kUnsupported,
          "[text] '{}': tokenizer.ggml.pre is '{}'; known pre-tokenizers are gpt-2, smollm, "
          "llama-bpe, qwen2",
-         file.path, data->pre_name);
+         file.path, shown(data->pre_name));
   }
   read_merges(file, index, data);
   if (file.boolean("tokenizer.ggml.add_bos_token", adds_bos)) data->prefix_ids.push_back(data->bos);
@@ -222,7 +223,7 @@ Tokenizer Tokenizer::from_gguf(const io::GgufFile& file) {
     fail(ErrorCode::kUnsupported,
          "[text] '{}': tokenizer.ggml.model is '{}'; known are gpt2 (byte-level BPE) and llama "
          "(SentencePiece BPE)",
-         file.path, model);
+         file.path, shown(model));
   }
   TokenizerData data;
   data.origin = file.path;

@@ -2,6 +2,7 @@
 
 #include "base/fail.h"
 #include "text/sentencepiece_merges.h"
+#include "text/shown.h"
 #include "text/split_patterns.h"
 #include "text/tokenizer_impl.h"
 
@@ -66,8 +67,8 @@ std::vector<std::string> merge_lines(const TokenizerData& data) {
     const std::string &left = data.pieces[rule.left], &right = data.pieces[rule.right];
     if (left.find(' ') != std::string::npos || right.find(' ') != std::string::npos) {
       fail(ErrorCode::kUnsupported,
-           "[text] GGUF cannot hold the merge of '{}' and '{}': it parts them by a space", left,
-           right);
+           "[text] GGUF cannot hold the merge of '{}' and '{}': it parts them by a space",
+           shown(left), shown(right));
     }
     lines.push_back(left + " " + right);
   }

@@ -1,6 +1,7 @@
 #include "text/hf_json.h"
 
 #include "base/fail.h"
+#include "text/shown.h"
 
 namespace packlight::text {
 namespace {
@@ -35,7 +36,7 @@ HfDocument::HfDocument(std::string_view text, std::string origin) : origin_(std:
   try {
     value_ = nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorCode::kCorrupt, "[text] '{}': {}", origin_, error.what());
+    fail(ErrorCode::kCorrupt, "[text] '{}': {}", origin_, shown(error.what(), 400));
   }
   if (!value_.is_object()) fail(ErrorCode::kCorrupt, "[text] '{}': no JSON object", origin_);
 }

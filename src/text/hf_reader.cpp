@@ -1,3 +1,5 @@
+#include "text/hf_reader.h"
+
 #include <algorithm>
 #include <string>
 #include <unordered_map>
@@ -5,6 +7,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "text/hf_json.h"
+#include "text/shown.h"
 #include "text/tokenizer_impl.h"
 
 // Reads the tokenizer.json of Hugging Face's `tokenizers`. What each member means was taken from
@@ -40,10 +43,10 @@ class HfReader {
 
  private:
   [[noreturn]] void corrupt(std::string_view what) const {
-    fail(ErrorCode::kCorrupt, "[text] '{}': {}", data_.origin, what);
+    fail(ErrorCode::kCorrupt, "[text] '{}': {}", data_.origin, shown(what, 400));
   }
   [[noreturn]] void unsupported(std::string_view what) const {
-    fail(ErrorCode::kUnsupported, "[text] '{}': {}", data_.origin, what);
+    fail(ErrorCode::kUnsupported, "[text] '{}': {}", data_.origin, shown(what, 400));
   }
 
   void place(std::string_view piece, uint64_t id, TokenKind kind) {
@@ -308,11 +311,16 @@ void read_config(const std::filesystem::path& path, TokenizerData* data) {
 
 }  // namespace
 
+TokenizerData read_tokenizer_json(std::string_view text, const std::string& origin) {
+  const HfDocument document(text, origin);
+  const HfObject root = document.root();
+  return HfReader(root, origin).run();
+}
+
 Tokenizer Tokenizer::from_hf(const std::filesystem::path& tokenizer_json,
                              const std::filesystem::path& tokenizer_config) {
-  const HfDocument document(base::read_text_file(tokenizer_json), tokenizer_json.string());
-  const HfObject root = document.root();
-  TokenizerData data = HfReader(root, tokenizer_json.string()).run();
+  TokenizerData data =
+      read_tokenizer_json(base::read_text_file(tokenizer_json), tokenizer_json.string());
   std::error_code ignored;
   if (!tokenizer_config.empty() && std::filesystem::exists(tokenizer_config, ignored)) {
     read_config(tokenizer_config, &data);

@@ -2,6 +2,7 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "text/shown.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 
@@ -14,7 +15,7 @@ std::string json_string(std::string_view text) {
   std::string scratch;
   if (sanitise_utf8(text, &scratch)) {
     fail(ErrorCode::kUnsupported, "[text] JSON cannot hold the token '{}': it is not UTF-8",
-         scratch);
+         shown(scratch));
   }
   return Json(text).dump();
 }
@@ -152,8 +153,10 @@ std::string vocabulary(const TokenizerData& data) {
 
 std::string merges(const TokenizerData& data) {
   std::vector<MergeRule> rules = data.merges;
-  std::stable_sort(rules.begin(), rules.end(),
-                   [](const MergeRule& a, const MergeRule& b) { return a.rank < b.rank; });
+  // Scores may tie; then the cuts of one piece stay together, which the way back to scores needs.
+  std::stable_sort(rules.begin(), rules.end(), [](const MergeRule& a, const MergeRule& b) {
+    return a.rank != b.rank ? a.rank < b.rank : a.result < b.result;
+  });
   const auto has_space = [&](uint32_t id) {
     return data.pieces[id].find(' ') != std::string::npos;
   };

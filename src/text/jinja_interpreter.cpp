@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "text/jinja_functions.h"
+#include "text/shown.h"
 #include "text/utf8.h"
 
 namespace packlight::text::jinja {
@@ -340,7 +341,7 @@ class Interpreter {
     List arguments = evaluate_all(e, 1);
     if (name == "raise_exception" && arguments.size() == 1) {
       fail(ErrorCode::kInvalidArgument, "[text] the chat template refuses this conversation: {}",
-           to_text(arguments[0]));
+           shown(to_text(arguments[0]), 400));
     }
     if (name == "namespace" && arguments.size() == e.names.size()) {
       auto space = std::make_shared<Namespace>();

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "text/jinja_lexer.h"
 #include "text/jinja_syntax.h"
+#include "text/shown.h"
 
 namespace packlight::text::jinja {
 namespace {
@@ -392,7 +393,7 @@ class Parser {
 void refuse(std::string_view what) {
   fail(ErrorCode::kUnsupported,
        "[text] chat template: {} is not supported; use --raw and write the prompt's turns yourself",
-       what);
+       shown(what, 200));
 }
 
 Block parse(std::string_view source) { return Parser(tokenize(source)).run(); }

@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "text/regex_translation.h"
+#include "text/shown.h"
 
 namespace packlight::text {
 namespace {
@@ -22,6 +23,9 @@ using Code = std::unique_ptr<pcre2_code, Deleter<pcre2_code_free>>;
 using MatchData = std::unique_ptr<pcre2_match_data, Deleter<pcre2_match_data_free>>;
 using MatchContext = std::unique_ptr<pcre2_match_context, Deleter<pcre2_match_context_free>>;
 using JitStack = std::unique_ptr<pcre2_jit_stack, Deleter<pcre2_jit_stack_free>>;
+
+// Published patterns have up to 500.
+constexpr size_t kMaxPatternBytes = 8192;
 
 // Oniguruma's syntax, as all patterns here.
 constexpr std::string_view kGpt2Pattern =
@@ -44,6 +48,10 @@ std::string_view pattern_of(const SplitStage& stage) {
 }
 
 Code compile(std::string_view pattern) {
+  if (pattern.size() > kMaxPatternBytes) {
+    fail(ErrorCode::kUnsupported, "[text] pre-tokenizer pattern of {} bytes, at most {}",
+         pattern.size(), kMaxPatternBytes);
+  }
   const std::string translated = translate_regex(pattern);
   int error = 0;
   PCRE2_SIZE where = 0;
@@ -53,7 +61,8 @@ Code compile(std::string_view pattern) {
   uint32_t matches_empty = 0;
   if (code) pcre2_pattern_info(code.get(), PCRE2_INFO_MATCHEMPTY, &matches_empty);
   if (!code || matches_empty != 0) {
-    fail(ErrorCode::kUnsupported, "[text] pre-tokenizer pattern '{}': {} at offset {}", pattern,
+    fail(ErrorCode::kUnsupported, "[text] pre-tokenizer pattern '{}': {} at offset {}",
+         shown(pattern),
          code ? "it matches nothing at all, which cuts no text" : "PCRE2 does not accept it",
          where);
   }

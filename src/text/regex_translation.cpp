@@ -3,6 +3,7 @@
 #include <array>
 
 #include "base/fail.h"
+#include "text/shown.h"
 
 namespace packlight::text {
 namespace {
@@ -44,8 +45,8 @@ class Translator {
  private:
   [[noreturn]] void refuse(std::string_view what) const {
     fail(ErrorCode::kUnsupported,
-         "[text] pre-tokenizer pattern '{}': {} at offset {} is not supported", pattern_, what,
-         at_);
+         "[text] pre-tokenizer pattern '{}': {} at offset {} is not supported", shown(pattern_),
+         what, at_);
   }
   char peek(size_t ahead) const {
     return at_ + ahead < pattern_.size() ? pattern_[at_ + ahead] : '\0';

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/fail.h"
+#include "text/shown.h"
 #include "text/utf8.h"
 
 namespace packlight::text {
@@ -112,7 +113,7 @@ std::vector<float> derive_sentencepiece_scores(const TokenizerData& data) {
       fail(ErrorCode::kUnsupported,
            "[text] '{}': the merges that give '{}' are not in one run, so no score per token gives "
            "their order",
-           data.origin, data.pieces[result]);
+           data.origin, shown(data.pieces[result]));
     }
     seen[result] = true;
     scores[result] = next;
@@ -126,7 +127,7 @@ std::vector<float> derive_sentencepiece_scores(const TokenizerData& data) {
           !pairs.contains({static_cast<uint32_t>(l), static_cast<uint32_t>(r)})) {
         fail(ErrorCode::kUnsupported,
              "[text] '{}': '{}' and '{}' make the token '{}' but no merge joins them; scores would",
-             data.origin, left, right, piece);
+             data.origin, shown(left), shown(right), shown(piece));
       }
     });
   }

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/fail.h"
+#include "text/shown.h"
 
 // Layout, all numbers little endian:
 //   header   64 bytes: "PLTOKEN1", version, flags, space prefix, token count, bos, eos, unk, pad,
@@ -140,7 +141,7 @@ void write_pieces(const TokenizerData& data, BlobWriter* out) {
     if (data.pieces[sorted[i - 1]] == data.pieces[sorted[i]]) {
       fail(ErrorCode::kCorrupt,
            "[text] '{}': tokens {} and {} are both '{}'; pieces must be unique", data.origin,
-           sorted[i - 1], sorted[i], data.pieces[sorted[i]]);
+           sorted[i - 1], sorted[i], shown(data.pieces[sorted[i]]));
     }
   }
   out->add(kPieceBegin, std::span<const uint32_t>(begin));
