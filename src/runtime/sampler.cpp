@@ -20,11 +20,30 @@ namespace {
        "[sampler] the model produced {}: the package is damaged or its weights overflow", what);
 }
 
-// NaN fails every comparison, so it is looked for apart.
-void check_no_nan(std::span<const float> logits) {
-  bool bad = false;
-  for (const float x : logits) bad |= x != x;
-  if (bad) fail_logits("a logit that is not a number");
+// Weights below e^-32 of the largest are left out: a whole vocabulary of them has a probability
+// below 1e-9, and most tokens of a real model are among them.
+constexpr float kNegligible = 32;
+
+// The largest logit. NaN fails every comparison, so it is counted apart. Sixteen lanes vectorise.
+float largest_of(std::span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  uint32_t bad[kLanes] = {};
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float x = logits[i + lane];
+      lanes[lane] = x > lanes[lane] ? x : lanes[lane];
+      bad[lane] += x != x;
+    }
+  }
+  for (; i < logits.size(); ++i) {
+    lanes[0] = std::max(lanes[0], logits[i]);
+    bad[0] += logits[i] != logits[i];
+  }
+  if (std::accumulate(bad, bad + kLanes, 0u) != 0) fail_logits("a logit that is not a number");
+  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Most probable first, lower ids first among equals: the same order everywhere.
@@ -58,21 +77,8 @@ uint64_t Random::next() {
 double Random::uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
 
 int32_t argmax(std::span<const float> logits) {
-  check_no_nan(logits);
-  // Sixteen running maxima vectorise; finding the first equal to the largest is then one short
-  // pass.
-  constexpr size_t kLanes = 16;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      lanes[lane] = logits[i + lane] > lanes[lane] ? logits[i + lane] : lanes[lane];
-    }
-  }
-  float best = *std::max_element(lanes, lanes + kLanes);
-  for (; i < logits.size(); ++i) best = std::max(best, logits[i]);
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
+  const float largest = largest_of(logits);
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {
@@ -94,12 +100,9 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
     logits = penalized_;
   }
   if (options_.temperature == 0) return argmax(logits);
-  check_no_nan(logits);
-  candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    candidates_[i] = {logits[i] / options_.temperature, static_cast<int32_t>(i)};
-  }
-  keep_top_k();
+  largest_ = largest_of(logits);
+  if (!std::isfinite(largest_)) fail_logits("no finite logit");
+  options_.top_k > 0 ? collect_top_k(logits) : collect(logits);
   weigh();
   keep_top_p();
   keep_min_p();
@@ -119,23 +122,44 @@ void Sampler::penalize(std::span<const int32_t> history) {
   }
 }
 
-void Sampler::keep_top_k() {
-  const size_t k = options_.top_k;
-  if (k == 0 || k >= candidates_.size()) return;
-  std::nth_element(candidates_.begin(), candidates_.begin() + k - 1, candidates_.end(),
-                   kMoreProbable);
-  candidates_.resize(k);
+void Sampler::collect(std::span<const float> logits) {
+  float reach = kNegligible;
+  // Without top-p before it, min-p needs no sum; the margin leaves the decision at the edge to
+  // keep_min_p().
+  if (options_.top_p >= 1 && options_.min_p > 0)
+    reach = std::min(reach, 0.01f - std::log(options_.min_p));
+  const float least = largest_ - reach * options_.temperature;
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] >= least) candidates_.push_back({logits[i], static_cast<int32_t>(i)});
+  }
+}
+
+// A heap with the least probable on top: nearly every token is refused after one comparison.
+void Sampler::collect_top_k(std::span<const float> logits) {
+  const size_t k = std::min<size_t>(options_.top_k, logits.size());
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const Candidate candidate{logits[i], static_cast<int32_t>(i)};
+    if (candidates_.size() == k) {
+      if (candidate.logit <= candidates_.front().logit) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), kMoreProbable);
+      candidates_.back() = candidate;
+    } else {
+      candidates_.push_back(candidate);
+    }
+    std::push_heap(candidates_.begin(), candidates_.end(), kMoreProbable);
+  }
   std::sort(candidates_.begin(), candidates_.end(), kMoreProbable);
 }
 
 void Sampler::weigh() {
-  float largest = -std::numeric_limits<float>::infinity();
-  for (const Candidate& c : candidates_) largest = std::max(largest, c.logit);
-  if (!std::isfinite(largest)) fail_logits("no finite logit");
   weights_.resize(candidates_.size());
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    weights_[i] = std::exp(static_cast<double>(candidates_[i].logit) - largest);
-  }
+  for (size_t i = 0; i < candidates_.size(); ++i) weights_[i] = weight(candidates_[i].logit);
+}
+
+double Sampler::weight(float logit) const {
+  return std::exp((static_cast<double>(logit) - largest_) / options_.temperature);
 }
 
 void Sampler::keep_top_p() {
@@ -148,12 +172,11 @@ void Sampler::keep_top_p() {
   };
   std::make_heap(candidates_.begin(), candidates_.end(), less_probable);
   auto end = candidates_.end();
-  const float largest = candidates_.front().logit;
   double reached = 0;
   std::vector<double> kept_weights;
   do {
     std::pop_heap(candidates_.begin(), end--, less_probable);
-    kept_weights.push_back(std::exp(static_cast<double>(end->logit) - largest));
+    kept_weights.push_back(weight(end->logit));
     reached += kept_weights.back();
   } while (reached < target && end != candidates_.begin());
   candidates_.erase(candidates_.begin(), end);

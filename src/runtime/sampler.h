@@ -36,13 +36,16 @@ class Sampler {
     int32_t id;
   };
   void penalize(std::span<const int32_t> history);
-  void keep_top_k();
+  void collect(std::span<const float> logits);
+  void collect_top_k(std::span<const float> logits);
   void weigh();
+  double weight(float logit) const;  // relative to the largest
   void keep_top_p();
   void keep_min_p();
   int32_t draw();
 
   SamplingOptions options_;
+  float largest_ = 0;
   Random random_;
   std::vector<Candidate> candidates_;
   std::vector<double> weights_;  // of candidates_, not normalised; the largest is 1
