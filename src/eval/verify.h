@@ -26,8 +26,8 @@ struct LogitCheck {
 // precision of f32 sums: products of K <= 2^14 terms differ by about sqrt(K) * 2^-24 <= 2^-17 of their terms' norm, and where
 // the runtime sums 32 columns exactly in integers by about sqrt(K / 32) * 2^-24 <= 2^-20 (e below).
 // The network amplifies that, most of all where a value lies so near to the middle of two INT8 or F16 codes that it falls to
-// the other side. The amplification is measured, not assumed: the executor runs twice more with its hidden state
-// multiplied by 1 + e u, u uniform in [-1, 1], before every block, and the bound is 4 times the larger relative change
+// the other side. The amplification is measured, not assumed: the executor runs three times more with its hidden
+// state multiplied by 1 + e u, u uniform in [-1, 1], before every block, and the bound is twice the largest relative change
 // (differences made of rare falls to another code vary from run to run, within that factor), plus e for the head.
 // With INT8 activations the bound is some percent, the size of the change that rounding itself makes: errors below it are
 // found by the checksums and by applying the recipe again.
