@@ -16,7 +16,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/packlight DESTINATION ${CMAKE_IN
         FILES_MATCHING PATTERN "*.h")
 install(TARGETS packlight RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT command)
 if(TARGET packlight-compress)
-  install(TARGETS packlight-compress RUNTIME DESTINATION ${CMAKE_INSTALL_PREFIX}/libexec/packlight COMPONENT command)
+  install(TARGETS packlight-compress RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/packlight COMPONENT command)
 endif()
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/PacklightConfig.cmake.in
