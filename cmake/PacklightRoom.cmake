@@ -41,6 +41,9 @@ function(packlight_flags target)
     # A section a function lets the linker drop what a small program does not use.
     target_compile_options(${target} PRIVATE -ffunction-sections -fdata-sections)
   endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    target_compile_options(${target} PRIVATE -Wno-restrict)  # false alarms on std::string (gcc bug 105329)
+  endif()
   if(PACKLIGHT_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${PACKLIGHT_SANITIZE} -fno-sanitize-recover=all
                                              -fno-omit-frame-pointer -g)
