@@ -110,10 +110,15 @@ def llama_perplexity(model, text, chunks, base_logits=None, save_logits=None):
         command += ["--kl-divergence", "--kl-divergence-base", base_logits]
     if save_logits:
         command += ["--save-all-logits", save_logits]
-    start = time.monotonic()
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
-    seconds = time.monotonic() - start
-    output = result.stdout + result.stderr
+    # Its log is written by a thread that is now and then stopped at exit before the last line is out: run it again then.
+    last_line = r"Same top p:" if base_logits else r"Final estimate: PPL"
+    for _ in range(3):
+        start = time.monotonic()
+        result = subprocess.run([str(word) for word in command], capture_output=True, text=True, errors="replace")
+        seconds = time.monotonic() - start
+        output = result.stdout + result.stderr
+        if result.returncode != 0 or re.search(last_line, output):
+            break
 
     def figure(pattern):
         match = re.search(pattern, output)

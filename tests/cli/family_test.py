@@ -30,11 +30,15 @@ class Family(command.CommandTest):
     def llama_perplexity(self, model):
         arguments = [LLAMA_PERPLEXITY, "-m", model, "-f", self.text, "-c", CONTEXT, "-b", CONTEXT, "-t", 2]
         environment = dict(os.environ, LD_LIBRARY_PATH=str(LLAMA_PERPLEXITY.parent))
-        result = subprocess.run([*map(str, arguments), "--chunks", str(CHUNKS)], capture_output=True, text=True,
-                                timeout=240, env=environment)
-        found = re.search(r"PPL = ([0-9.]+)", result.stdout + result.stderr)
-        self.assertTrue(found, result.stderr[-2000:])
-        return float(found[1])
+        # Its log is written by a thread that, on a busy machine, is now and then stopped at exit before the last line is out.
+        for _ in range(5):
+            result = subprocess.run([*map(str, arguments), "--chunks", str(CHUNKS)], capture_output=True, text=True,
+                                    timeout=240, env=environment)
+            self.assertEqual(result.returncode, 0, result.stderr[-2000:])
+            found = re.search(r"PPL = ([0-9.]+)", result.stdout + result.stderr)
+            if found:
+                return float(found[1])
+        self.fail(f"llama-perplexity printed no result in five runs: {result.stderr[-2000:]}")
 
     def check_ratio(self, ours, theirs, bound):
         self.assertLess(abs(ours / theirs - 1), bound, f"ours {ours}, llama.cpp {theirs}")
