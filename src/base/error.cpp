@@ -1,5 +1,7 @@
 #include "packlight/error.h"
 
+#include "base/fail.h"
+
 namespace packlight {
 
 const char* error_code_name(ErrorCode code) noexcept {
@@ -14,6 +16,20 @@ const char* error_code_name(ErrorCode code) noexcept {
     case ErrorCode::kInterrupted: return "Interrupted";
   }
   return "Unknown";
+}
+
+std::string one_line(std::string_view text) {
+  std::string line;
+  line.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+    } else {
+      line += c;
+    }
+  }
+  return line;
 }
 
 }  // namespace packlight

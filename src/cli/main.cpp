@@ -17,18 +17,8 @@ namespace {
 
 constexpr int kFailed = 1, kInterruptedExit = 130;
 
-// One line whatever a hostile file put into a name.
 void print_error(std::string_view text) {
-  std::string line = "error: ";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      line += fmt::format("\\x{:02x}", byte);
-    } else {
-      line += c;
-    }
-  }
-  std::fprintf(stderr, "%s\n", line.c_str());
+  std::fprintf(stderr, "error: %s\n", packlight::one_line(text).c_str());
 }
 
 // A full disk may only show when buffered results are written.

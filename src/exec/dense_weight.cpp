@@ -78,8 +78,8 @@ void check_finite(const graph::Graph& graph, graph::NodeId begin, graph::NodeId 
       const at::Tensor bad = at::isfinite(flat).logical_not();
       if (!bad.any().item<bool>()) continue;
       const int64_t index = bad.to(at::kByte).argmax().item<int64_t>();
-      fail(ErrorCode::kCorrupt, "[exec] tensor '{}': element {} is {}; weights must be finite",
-           value.name, index, flat[index].item<float>());
+      fail(ErrorCode::kCorrupt, "[exec] '{}': tensor '{}': element {} is {}; weights must be finite",
+           graph.origin, value.name, index, flat[index].item<float>());
     }
   }
 }

@@ -95,6 +95,7 @@ struct Node {
 class Graph {
  public:
   std::string name;
+  std::string origin;  // file or folder its weights come from, for messages
   std::vector<ValueId> inputs, outputs;
 
   ValueId add_value(Value value);  // Errors: InvalidArgument for a name that is taken

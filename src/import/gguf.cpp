@@ -22,15 +22,16 @@ int64_t interleaved_heads(std::string_view architecture, const io::DecoderConfig
   return 0;
 }
 
-graph::Weight gguf_weight(const io::TensorRecord& record, bool is_vector, int64_t heads) {
-  if (heads == 0) return as_weight(record);
+graph::Weight gguf_weight(const std::filesystem::path& path, const io::TensorRecord& record,
+                          bool is_vector, int64_t heads) {
+  if (heads == 0) return as_weight(path, record);
   codec::EncodedTensor encoded = record.encoded();
   encoded.rotary_interleaved_heads = heads;
   if (!is_vector) return encoded;
   // A bias is a matrix of one column as far as the order of its rows goes. One that cannot be so
   // read has another size or type than the config asks for and is refused by its shape or type.
   if (!codec::is_float(encoded.dtype) || encoded.rows != 1 || encoded.cols % heads != 0)
-    return as_weight(record);
+    return as_weight(path, record);
   std::swap(encoded.rows, encoded.cols);
   at::Tensor values = at::empty({encoded.rows}, at::kFloat);
   codec::decode_rows(encoded, 0, encoded.rows, values.data_ptr<float>());
@@ -56,7 +57,8 @@ LanguageModel load_gguf(const std::filesystem::path& path) {
     }
     const io::TensorRecord& record = *it->second;
     unused.erase(it);
-    return gguf_weight(record, spec.is_vector, interleaved_heads(architecture, model.config, spec));
+    return gguf_weight(path, record, spec.is_vector,
+                       interleaved_heads(architecture, model.config, spec));
   };
   model.graph = build_decoder_graph(model.config, take);
   if (!unused.empty()) {

@@ -41,7 +41,7 @@ class FolderTensors {
     }
     const io::TensorRecord& record = *it->second;
     unused_.erase(it);
-    return as_weight(record);
+    return as_weight(folder_.path, record);
   }
 
   // Some writers store a tied head a second time. Errors: Corrupt when it is not the embedding.

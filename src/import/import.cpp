@@ -26,13 +26,13 @@ graph::ElementType dense_type(codec::DType dtype) {
 
 }  // namespace
 
-graph::Weight as_weight(const io::TensorRecord& record) {
+graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record) {
   if (codec::is_ggml_block(record.dtype)) return record.encoded();
   const graph::ElementType type = dense_type(record.dtype);
   if (type == graph::ElementType::kUndefined) {
     fail(ErrorCode::kUnsupported,
-         "[import] tensor '{}' is stored as {}, which is no type for weights", record.name,
-         codec::info(record.dtype).name);
+         "[import] '{}': tensor '{}' is stored as {}, which is no type for weights", path.string(),
+         record.name, codec::info(record.dtype).name);
   }
   // LibTorch has no read-only tensors; nothing writes to a weight in place (the map would fault).
   auto* data = const_cast<std::byte*>(record.bytes.data());
@@ -49,7 +49,9 @@ void mark_int8_inputs(graph::Graph& graph,
   }
 }
 
-LanguageModel load_language_model(const std::filesystem::path& path) {
+namespace {
+
+LanguageModel load(const std::filesystem::path& path) {
   switch (io::detect_model_kind(path)) {
     case io::ModelKind::kGguf:
       return load_gguf(path);
@@ -64,6 +66,14 @@ LanguageModel load_language_model(const std::filesystem::path& path) {
        "[import] '{}' is an ONNX model; a language model is a GGUF file, a Hugging Face folder or "
        "a package",
        path.string());
+}
+
+}  // namespace
+
+LanguageModel load_language_model(const std::filesystem::path& path) {
+  LanguageModel model = load(path);
+  model.graph.origin = path.string();
+  return model;
 }
 
 }  // namespace packlight::import

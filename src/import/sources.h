@@ -13,8 +13,9 @@ LanguageModel load_gguf(const std::filesystem::path& path);
 LanguageModel load_hf_folder(const std::filesystem::path& path);
 LanguageModel load_package(const std::filesystem::path& path);
 
-// A record as a weight: a view of its bytes in their own dtype; GGML blocks stay encoded.
-graph::Weight as_weight(const io::TensorRecord& record);
+// A record of this file as a weight: a view of its bytes in their own dtype; GGML blocks stay encoded.
+// Errors: Unsupported for a dtype that is none of weights.
+graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record);
 
 // Marks the inputs of every linear node whose weight (by tensor name) wants 8-bit activations.
 void mark_int8_inputs(graph::Graph& graph,

@@ -45,20 +45,20 @@ void read_rows(const graph::Weight& weight, int64_t row0, int64_t row1, std::vec
 }
 
 // Vectors are kept as they are, so they are checked here; matrices when they are rounded.
-void check_weight(const io::TensorSpec& spec, const graph::Weight& weight) {
+void check_weight(const std::string& origin, const io::TensorSpec& spec, const graph::Weight& weight) {
   const auto* encoded = std::get_if<codec::EncodedTensor>(&weight);
   if (encoded != nullptr && codec::is_tile(encoded->dtype)) {
     fail(ErrorCode::kUnsupported,
-         "[quantize] tensor '{}' is packed as {} already: quantize the original, not what was quantized before", spec.name,
-         codec::info(encoded->dtype).name);
+         "[quantize] '{}': tensor '{}' is packed as {} already: quantize the original, not what was quantized before", origin,
+         spec.name, codec::info(encoded->dtype).name);
   }
   if (!spec.is_vector) return;
   std::vector<float> values;
   read_rows(weight, 0, 1, values);
   for (size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i])) continue;
-    fail(ErrorCode::kInvalidArgument, "[quantize] tensor '{}': element {} is {}; weights must be finite", spec.name, i,
-         values[i]);
+    fail(ErrorCode::kInvalidArgument, "[quantize] '{}': tensor '{}': element {} is {}; weights must be finite", origin,
+         spec.name, i, values[i]);
   }
 }
 
@@ -78,8 +78,8 @@ struct Packed {
 // Rounds matrices and collects their tiles in a spool.
 class MatrixPacker {
  public:
-  MatrixPacker(ScaleMethod method, const QuantizeOptions& options)
-      : method_(method), pool_(options.threads), spool_(options.output) {}
+  MatrixPacker(std::string origin, ScaleMethod method, const QuantizeOptions& options)
+      : origin_(std::move(origin)), method_(method), pool_(options.threads), spool_(options.output) {}
 
   LayerReport pack(const io::TensorSpec& spec, ValueId id, const graph::Weight& weight, const io::WeightFormat& format,
                    std::span<const double> mean_square) {
@@ -101,7 +101,7 @@ class MatrixPacker {
       base::check_interrupt();
       const int64_t end = std::min(row + step, spec.rows);
       read_rows(weight, row, end, values);
-      const MatrixRows rows{spec.name, row, end - row, spec.cols, values};
+      const MatrixRows rows{spec.name, row, end - row, spec.cols, values, origin_};
       const codec::EncodedTensor chunk = f16 ? round_rows_f16(rows, importance, &error)
                                              : codec::pack(round_rows(rows, rounding, importance, pool_, &error));
       const uint64_t offset = spool_.append(chunk.data);
@@ -133,6 +133,7 @@ class MatrixPacker {
   }
 
  private:
+  std::string origin_;
   ScaleMethod method_;
   base::ThreadPool pool_;
   Spool spool_;
@@ -163,7 +164,7 @@ std::vector<Job> plan_jobs(const import::LanguageModel& model, const Recipe& rec
       fail(ErrorCode::kInternal, "[quantize] tensor '{}' is no weight of the graph", spec.name);
     }
     const graph::Weight& weight = *model.graph.value(*id).weight;
-    check_weight(spec, weight);
+    check_weight(model.graph.origin, spec, weight);
     if (!spec.is_vector) jobs.push_back({&spec, *id, formats.at(spec.name), last_block.at(*id)});
   }
   return jobs;
@@ -196,7 +197,7 @@ std::vector<LayerReport> quantize_model(import::LanguageModel& model, const Reci
     statistics.emplace(model.graph, *tokens,
                        calib::StreamOptions{options.max_ram_bytes, folder_of(options.output)});
   }
-  MatrixPacker packer(recipe.method, options);
+  MatrixPacker packer(model.graph.origin, recipe.method, options);
   base::Progress progress(statistics ? "Calibrating and rounding" : "Rounding",
                           jobs.size() + (statistics ? blocks.size() * statistics->batches() : 0));
   progress.set_quiet(options.quiet);

@@ -18,9 +18,9 @@ constexpr double kLeastImportance = 1e-4;
 void check_finite(const MatrixRows& rows) {
   for (size_t i = 0; i < rows.values.size(); ++i) {
     if (std::isfinite(rows.values[i])) continue;
-    fail(ErrorCode::kInvalidArgument, "[quantize] tensor '{}': the weight at row {}, column {} is {}; weights must be finite",
-         rows.name, rows.first_row + static_cast<int64_t>(i) / rows.cols, static_cast<int64_t>(i) % rows.cols,
-         rows.values[i]);
+    fail(ErrorCode::kInvalidArgument, "[quantize] '{}': tensor '{}': the weight at row {}, column {} is {}; weights must be finite",
+         rows.origin, rows.name, rows.first_row + static_cast<int64_t>(i) / rows.cols,
+         static_cast<int64_t>(i) % rows.cols, rows.values[i]);
   }
 }
 
@@ -31,8 +31,8 @@ void check_finite(const MatrixRows& rows) {
     if (std::fabs(v) > std::fabs(largest)) largest = v;
   }
   fail(ErrorCode::kInvalidArgument,
-       "[quantize] tensor '{}': row {}, group {} (columns {} to {}) holds {}; its scale does not fit F16 (at most 65504)",
-       rows.name, rows.first_row + row, group, begin, end - 1, largest);
+       "[quantize] '{}': tensor '{}': row {}, group {} (columns {} to {}) holds {}; its scale does not fit F16 (at most 65504)",
+       rows.origin, rows.name, rows.first_row + row, group, begin, end - 1, largest);
 }
 
 float round_to_8_bits(float v) {

@@ -26,12 +26,13 @@ struct RoundingError {
   double relative() const { return energy > 0 ? error / energy : 0; }
 };
 
-// Consecutive rows of a weight matrix. `name` and `first_row` are for errors.
+// Consecutive rows of a weight matrix. `name`, `first_row` and `origin` (its file) are for errors.
 struct MatrixRows {
   std::string_view name;
   int64_t first_row = 0;
   int64_t rows = 0, cols = 0;
   std::span<const float> values;  // [rows, cols], row-major
+  std::string_view origin = {};
 };
 
 // Importance [cols] as the search needs it: scaled to mean 1, no channel below 1e-4 of the mean (a channel that calibration
@@ -41,7 +42,7 @@ std::vector<float> normalised_importance(std::span<const double> mean_square, in
 
 // Rounds the rows group by group on all workers of the pool; the result does not depend on how many there are.
 // importance: [cols] from normalised_importance(). Adds to *error.
-// Errors: InvalidArgument for a NaN or infinite weight, or a scale that exceeds F16: tensor, row, column and value.
+// Errors: InvalidArgument for a NaN or infinite weight, or a scale that exceeds F16: file, tensor, row, column and value.
 codec::QuantizedMatrix round_rows(const MatrixRows& rows, const RoundingOptions& options, std::span<const float> importance,
                                   base::ThreadPool& pool, RoundingError* error);
 

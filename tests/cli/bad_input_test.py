@@ -79,8 +79,8 @@ class BadInput(command.CommandTest):
             weights[UP][3, 5] = np.nan
 
         model = self.model(edit=poison)
-        self.fail_with("quantize", model, "-o", self.out(), *QUANTIZE, needles=[UP, "nan"])
-        self.fail_with("eval", model, "--text", self.text(), "--ctx", 64, needles=["finite"])
+        self.fail_with("quantize", model, "-o", self.out(), *QUANTIZE, needles=[model, UP, "nan"])
+        self.fail_with("eval", model, "--text", self.text(), "--ctx", 64, needles=[model, UP, "finite"])
 
         def overflow(weights, config):
             weights[UP][3, 5] = np.inf

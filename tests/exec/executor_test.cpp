@@ -185,13 +185,14 @@ TEST(DenseWeightTest, DenseF32IsAView) {
 
 TEST(CheckFiniteTest, NamesTensorAndElement) {
   TwoBlocks net;
+  net.graph.origin = "net.gguf";
   EXPECT_EQ(error_of([&] { check_finite(net.graph, 0, 5); }), "");
   at::Tensor bad = net.dense_b.clone();
   bad[1][2] = std::numeric_limits<float>::quiet_NaN();
   net.graph.value(net.b).weight = bad;
   EXPECT_EQ(error_of([&] { check_finite(net.graph, 0, 3); }), "");
   EXPECT_TRUE(contains(error_of([&] { check_finite(net.graph, 3, 5); }),
-                       "Corrupt: [exec] tensor 'b': element 6 is nan"));
+                       "Corrupt: [exec] 'net.gguf': tensor 'b': element 6 is nan"));
 }
 
 TEST(InitialiseTest, SetsThreadsAndChecksTheProduct) {
