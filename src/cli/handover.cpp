@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
@@ -24,6 +25,9 @@ bool runs_here(int argc, char** argv) {
 }
 
 void hand_over(char** argv) {
+  // OpenMP's threads and OpenBLAS's take turns on the same cores; one that spins while it waits costs the other its time
+  // (evaluation took three times as long). OpenMP reads this when its library is loaded, so it must be set before.
+  setenv("OMP_WAIT_POLICY", "passive", /*overwrite=*/0);
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
   const std::filesystem::path installed = folder.parent_path() / "libexec" / "packlight";
