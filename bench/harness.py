@@ -1,5 +1,6 @@
 """What the comparison scripts share: where programs and models are, running them, and reading llama.cpp's figures."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -57,10 +58,11 @@ def make(output, inputs, recipe):
 
 
 def package(name, model, *flags, calibration=None):
-    """A package of `model` made with these flags of `packlight quantize`."""
+    """A package of `model` made with these flags of `packlight quantize`; one calibrated on another text is another file."""
     if calibration:
         flags = [*flags, "--calib", calibration, "--calib-tokens", CALIBRATION_TOKENS]
-    return make(WORK / f"{name}.plk", [PACKLIGHT, model],
+        name += "-" + hashlib.sha256(pathlib.Path(calibration).read_bytes()).hexdigest()[:8]
+    return make(WORK / f"{name}.plk", [PACKLIGHT, PACKLIGHT.with_name("packlight-compress"), model],
                 lambda part: run([PACKLIGHT, "quantize", model, "-o", part, *flags]))
 
 
@@ -94,7 +96,7 @@ def llama_quantized(model, kind, imatrix=None):
         return dense
     flags = ["--imatrix", imatrix] if imatrix else []
     name = f"llama-{kind}{'-imatrix' if imatrix else ''}.gguf"
-    return make(WORK / name, [dense], lambda part: run([llama("quantize"), *flags, dense, part, kind, 2]))
+    return make(WORK / name, [dense, *([imatrix] if imatrix else [])], lambda part: run([llama("quantize"), *flags, dense, part, kind, 2]))
 
 
 def llama_imatrix(model, calibration, chunks):
