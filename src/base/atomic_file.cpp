@@ -7,10 +7,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "base/fail.h"
+#include "base/interrupt.h"
 
 namespace packlight::base {
 namespace {
@@ -30,15 +32,33 @@ void write_all(int fd, const char* data, size_t size, const std::filesystem::pat
   }
 }
 
+// The file that a rename may replace: what a link points to, never a device, pipe or folder.
+std::filesystem::path replaceable(std::filesystem::path path) {
+  struct stat now;
+  if (::stat(path.c_str(), &now) != 0) {
+    // Whatever else is wrong with the path, making a file beside it says so; a link to nothing would be replaced.
+    const int reason = errno;
+    if (path.filename().empty() || (::lstat(path.c_str(), &now) == 0 && S_ISLNK(now.st_mode))) {
+      fail(ErrorCode::kIo, "[file] '{}': no file can be written here: {}", path.string(), std::strerror(reason));
+    }
+    return path;
+  }
+  if (S_ISDIR(now.st_mode)) {
+    fail(ErrorCode::kIo, "[file] '{}': a file is to be written here, but this is a folder", path.string());
+  }
+  if (!S_ISREG(now.st_mode)) {
+    fail(ErrorCode::kIo, "[file] '{}': this is a device or pipe; only a regular file can be replaced", path.string());
+  }
+  std::error_code error;
+  std::filesystem::path target = std::filesystem::canonical(path, error);
+  return error ? path : target;
+}
+
 }  // namespace
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(replaceable(std::move(path))) {
   const auto folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
   std::string name = (folder / ("." + path_.filename().string() + ".XXXXXX")).string();
-  if (path_.filename().empty() || std::filesystem::is_directory(path_)) {
-    fail(ErrorCode::kIo, "[file] '{}': a file is to be written here, but this is a folder",
-         path_.string());
-  }
   fd_ = mkostemp(name.data(), O_CLOEXEC);
   if (fd_ < 0) {
     fail(ErrorCode::kIo, "[file] '{}': cannot create a file in this folder: {}", path_.string(),
@@ -71,6 +91,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     buffer_.append(data, bytes.size());
     return;
   }
+  check_interrupt();
   flush();
   if (bytes.size() < kBufferBytes) {
     buffer_.append(data, bytes.size());
@@ -106,6 +127,7 @@ void AtomicFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
   flush();
+  check_interrupt();
   if (fsync(fd_) != 0) {
     fail(ErrorCode::kIo, "[file] '{}': cannot flush to disk: {}", path_.string(), std::strerror(errno));
   }

@@ -11,10 +11,11 @@ namespace packlight::base {
 
 // Writes a file aside (same folder, unique name) and renames it over `path` on commit(), after fsync:
 // an interrupted or failed write never replaces or harms an earlier file. Without commit() the
-// destructor removes what was written. Not for use by several threads at once.
+// destructor removes what was written. A link is followed: the file it points to is replaced.
+// Not for use by several threads at once.
 class AtomicFile {
  public:
-  // Errors: Io with the path and the system's reason.
+  // Errors: Io with the path and the system's reason; Io for a folder, device, pipe or dangling link.
   explicit AtomicFile(std::filesystem::path path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
@@ -28,7 +29,7 @@ class AtomicFile {
   // Where the bytes are until commit(); readable (and mappable) meanwhile after flush().
   const std::filesystem::path& temporary_path() const { return temporary_; }
   void flush();
-  void commit();
+  void commit();  // Errors: Io; Interrupted after Ctrl-C, before anything is replaced
 
  private:
   std::filesystem::path path_, temporary_;

@@ -1,6 +1,7 @@
 #include "base/mapped_file.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,7 +47,8 @@ std::span<std::byte> inner_pages(std::span<const std::byte> range) {
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Not blocking: a pipe that nobody writes to would never open.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const ErrorCode code = errno == ENOENT || errno == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kIo;
     fail(code, "[file] '{}': cannot open: {}", path.string(), std::strerror(errno));
@@ -90,6 +92,12 @@ void release_pages(std::span<const std::byte> range) {
   if (!is_mapped(range)) return;
   const auto pages = inner_pages(range);
   if (!pages.empty()) madvise(pages.data(), pages.size(), MADV_DONTNEED);
+}
+
+void release_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 void prefetch_pages(std::span<const std::byte> range) {

@@ -33,6 +33,10 @@ class MappedFile {
 // stands in for misaligned bytes, say) is left alone, so callers need not know which they hold. Any thread.
 void release_pages(std::span<const std::byte> range);
 
+// Gives memory that was freed back to the system, holes between living blocks too. glibc alone keeps such holes and does not
+// reuse those of aligned blocks (its bug 14581), so a loop over the layers of a model would grow with every layer.
+void release_freed_memory();
+
 // Asks the kernel to read `range` ahead of use.
 void prefetch_pages(std::span<const std::byte> range);
 

@@ -10,8 +10,11 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "base/fail.h"
 
 namespace packlight::base {
 namespace {
@@ -94,32 +97,41 @@ struct ThreadPool::State {
       if (!error) error = std::current_exception();
     }
   }
+
+  void work(int worker) {
+    uint32_t seen = 0;
+    while (true) {
+      start.wait_change(seen);
+      ++seen;
+      if (stop.load(std::memory_order_acquire)) return;
+      call(worker);
+      if (running.value.fetch_sub(1, std::memory_order_seq_cst) == 1) running.wake();
+    }
+  }
+
+  void join() {
+    stop.store(true, std::memory_order_release);
+    start.value.fetch_add(1, std::memory_order_seq_cst);
+    start.wake();
+    for (std::thread& thread : threads) thread.join();
+  }
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   size_ = threads;
-  for (int worker = 1; worker < threads; ++worker) {
-    state_->threads.emplace_back([this, worker] {
-      State& s = *state_;
-      uint32_t seen = 0;
-      while (true) {
-        s.start.wait_change(seen);
-        ++seen;
-        if (s.stop.load(std::memory_order_acquire)) return;
-        s.call(worker);
-        if (s.running.value.fetch_sub(1, std::memory_order_seq_cst) == 1) s.running.wake();
-      }
-    });
+  state_->threads.reserve(threads - 1);
+  try {
+    for (int worker = 1; worker < threads; ++worker)
+      state_->threads.emplace_back([&s = *state_, worker] { s.work(worker); });
+  } catch (const std::system_error& e) {
+    state_->join();
+    fail(ErrorCode::kOutOfMemory, "[threads] only {} of {} threads could be started: {}",
+         state_->threads.size() + 1, threads, e.what());
   }
 }
 
-ThreadPool::~ThreadPool() {
-  state_->stop.store(true, std::memory_order_release);
-  state_->start.value.fetch_add(1, std::memory_order_seq_cst);
-  state_->start.wake();
-  for (std::thread& thread : state_->threads) thread.join();
-}
+ThreadPool::~ThreadPool() { state_->join(); }
 
 void ThreadPool::run(const std::function<void(int)>& fn) {
   State& s = *state_;

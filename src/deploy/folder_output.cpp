@@ -25,7 +25,11 @@ bool is_model_file(const std::string& name) {
 }
 
 void check_replaceable(const fs::path& path) {
-  if (!fs::exists(path)) return;
+  std::error_code error;
+  if (!fs::exists(path, error)) {
+    if (!error) return;
+    fail(ErrorCode::kIo, "[export] '{}': no folder can be written here: {}", path.string(), error.message());
+  }
   if (!fs::is_directory(path)) {
     fail(ErrorCode::kInvalidArgument, "[export] '{}': a folder is to be written here, but this is a file", path.string());
   }

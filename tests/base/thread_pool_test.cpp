@@ -1,12 +1,16 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
 #include <vector>
+
+#include "base/fail.h"
 
 namespace packlight::base {
 namespace {
@@ -71,6 +75,22 @@ TEST_P(ThreadPoolTest, RethrowsAnExceptionAndStaysUsable) {
 }
 
 TEST(ThreadPool, ZeroMeansOnePerProcessor) { EXPECT_GE(ThreadPool(0).size(), 1); }
+
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST(ThreadPool, ThreadsThatCannotBeStartedAreAnError) {
+  const auto little_memory = [] {
+    const rlimit limit{400 << 20, 400 << 20};  // of address space: no room for the stacks of 1024 threads
+    setrlimit(RLIMIT_AS, &limit);
+    try {
+      ThreadPool pool(1024);
+    } catch (const Error& e) {
+      std::exit(e.code() == ErrorCode::kOutOfMemory ? 0 : 1);
+    }
+    std::exit(2);
+  };
+  EXPECT_EXIT(little_memory(), ::testing::ExitedWithCode(0), "");
+}
+#endif
 
 TEST(ThreadPool, EndsWithoutEverRunning) { EXPECT_EQ(ThreadPool(4).size(), 4); }
 
