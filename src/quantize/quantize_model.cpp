@@ -214,6 +214,7 @@ std::vector<LayerReport> quantize_model(import::LanguageModel& model, const Reci
       base::release_pages(stored_bytes(weight));
       progress.advance();
     }
+    base::release_freed_memory();
   }
   packer.install(model.graph);
   mark_activations(model.graph, jobs);
