@@ -67,13 +67,17 @@ class Reference {
 
 at::Tensor runtime_logits(std::shared_ptr<const io::Package> package, std::span<const text::TokenId> tokens,
                           int threads) {
-  const auto count = static_cast<int64_t>(tokens.size());
-  runtime::Decoder decoder(std::move(package), {.threads = threads, .context = count, .max_batch_tokens = count});
-  std::vector<runtime::DecoderToken> batch;
-  for (const text::TokenId token : tokens) batch.push_back({token, 0, true});
-  const std::span<const float> logits = decoder.forward(batch);
+  const auto count = static_cast<int64_t>(tokens.size()), prompt = (count + 1) / 2;
+  runtime::Decoder decoder(std::move(package), {.threads = threads, .context = count, .max_batch_tokens = prompt});
   at::Tensor out = at::empty({count, decoder.config().vocab_size}, at::kFloat);
-  std::copy(logits.begin(), logits.end(), out.data_ptr<float>());
+  float* row = out.data_ptr<float>();
+  // Half as a prompt, half token by token, as generation goes: other kernels, and keys and values from the cache.
+  for (int64_t at = 0; at < count;) {
+    std::vector<runtime::DecoderToken> batch;
+    for (const int64_t end = at == 0 ? prompt : at + 1; at < end; ++at) batch.push_back({tokens[at], 0, true});
+    const std::span<const float> logits = decoder.forward(batch);
+    row = std::copy(logits.begin(), logits.end(), row);
+  }
   return out.to(at::kDouble);
 }
 

@@ -50,7 +50,13 @@ Package Package::parse(std::span<const std::byte> bytes, std::shared_ptr<const v
     fail(ErrorCode::kCorrupt, "[package] '{}' has no metadata entry '{}', so it is no package",
          origin, kPackageKey);
   }
-  package.metadata_ = package_metadata_from_json(base::parse_json(entry->second, origin), origin);
+  if (entry->second.size() >= kMaxMetadataBytes) {
+    fail(ErrorCode::kCorrupt, "[package] '{}': {} bytes of metadata, the limit is {}", origin,
+         entry->second.size(), kMaxMetadataBytes);
+  }
+  const Json metadata = base::parse_json(entry->second, origin);
+  package.metadata_ = package_metadata_from_json(metadata, origin);
+  package.metadata_checksum_ = metadata_checksum(metadata);
   for (size_t i = 0; i < package.file_.tensors.size(); ++i)
     package.index_[package.file_.tensors[i].name] = i;
   for (const TensorSpec& spec : decoder_tensors(package.config())) package.add_weight(spec);
@@ -94,8 +100,12 @@ void Package::attach_tiles(const TensorSpec& spec, const WeightFormat& format,
   tensor.dtype = format.dtype;
   const bool grouped = format.dtype != DType::kTileF16;
   if (grouped) tensor.group_size = format.group_size == 0 ? spec.cols : format.group_size;
-  const codec::TileSizes sizes =
-      codec::tile_sizes(format.dtype, spec.rows, spec.cols, tensor.group_size);
+  codec::TileSizes sizes;
+  try {
+    sizes = codec::tile_sizes(format.dtype, spec.rows, spec.cols, tensor.group_size);
+  } catch (const Error& e) {
+    fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': {}", origin, spec.name, e.what());
+  }
   tensor.data = strip_padding(stored(spec.name).bytes, sizes.data_bytes, spec.name, origin);
   if (!grouped) return;
   const std::string scales = spec.name + kScalesSuffix, zeros = spec.name + kZerosSuffix;
@@ -138,7 +148,8 @@ std::span<const std::byte> Package::blob(std::string_view name) const {
 std::shared_ptr<const void> Package::owner() const { return owner_; }
 
 std::vector<std::string> Package::damaged_blocks() const {
-  const std::map<std::string, std::string> found = block_checksums(file_.tensors, config());
+  std::map<std::string, std::string> found = block_checksums(file_.tensors, config());
+  found[kMetadataBlock] = metadata_checksum_;
   std::vector<std::string> damaged;
   for (const auto& [block, checksum] : found) {
     const auto kept = metadata_.checksums.find(block);

@@ -53,7 +53,7 @@ struct PackageMetadata {
   std::map<std::string, WeightFormat> formats;
   Json recipe;  // what quantize was asked for; verify --against applies it again
   std::map<std::string, std::string>
-      checksums;  // kept compact: one XXH3 of each block's tensors, by block name
+      checksums;  // kept compact: one XXH3 of each block's tensors, by block name, and of the metadata
 };
 
 // A mapped package. Tensors carry Hugging Face names; a packed weight NAME is stored as the U8
@@ -80,7 +80,8 @@ class Package {
   std::shared_ptr<const void> owner() const;
   uint64_t size_bytes() const { return size_bytes_; }
   const std::filesystem::path& path() const { return path_; }
-  // Recomputes every checksum and returns the names of blocks that differ (empty: sound).
+  // Recomputes every checksum and returns the names of blocks that differ (empty: sound); "metadata"
+  // stands for everything in the metadata but the checksums themselves.
   std::vector<std::string> damaged_blocks() const;
 
  private:
@@ -96,6 +97,7 @@ class Package {
   std::map<std::string, size_t, std::less<>> index_;                  // of every stored tensor
   std::map<std::string, codec::EncodedTensor, std::less<>> weights_;  // padding stripped
   PackageMetadata metadata_;
+  std::string metadata_checksum_;  // as found
 };
 
 // Tensors to put in a package; spans must stay alive during the call.

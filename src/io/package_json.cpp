@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/hash.h"
 #include "base/mapped_file.h"
+#include "base/progress.h"
 #include "io/config_fields.h"
 
 namespace packlight::io {
@@ -100,17 +101,28 @@ PackageMetadata package_metadata_from_json(const Json& json, std::string_view or
   return metadata;
 }
 
+std::string metadata_checksum(Json metadata) {
+  metadata.erase("checksums");
+  const std::string text = metadata.dump();
+  return base::hex64(base::hash64(std::as_bytes(std::span(text))));
+}
+
 std::map<std::string, std::string> block_checksums(std::span<const TensorRecord> tensors,
                                                    const DecoderConfig& config) {
   std::map<std::string, std::string> blocks;
   for (const TensorSpec& spec : decoder_tensors(config)) blocks[spec.name] = spec.block;
-  std::map<std::string, std::string> hashes;  // the 8-byte hashes of a block, one after the other
+  std::map<std::string, std::string> hashes;  // names and 8-byte hashes of a block, one after the other
+  uint64_t total = 0;
+  for (const TensorRecord& tensor : tensors) total += tensor.bytes.size();
+  base::Progress progress("Checksums", total);
   for (const TensorRecord& tensor : tensors) {
     if (tensor.name.starts_with(kPaddingPrefix)) continue;
+    progress.advance(tensor.bytes.size());
     const uint64_t hash = base::hash64(tensor.bytes);
     base::release_pages(tensor.bytes);
-    hashes[block_of(tensor.name, blocks)].append(reinterpret_cast<const char*>(&hash),
-                                                 sizeof(hash));
+    hashes[block_of(tensor.name, blocks)]
+        .append(tensor.name)
+        .append(reinterpret_cast<const char*>(&hash), sizeof(hash));
   }
   for (auto& [block, text] : hashes)
     text = base::hex64(base::hash64(std::as_bytes(std::span(text))));

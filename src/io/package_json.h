@@ -29,7 +29,12 @@ Json package_metadata_to_json(const PackageMetadata& metadata);
 // Errors: Corrupt, Unsupported (newer format_version), naming `origin`.
 PackageMetadata package_metadata_from_json(const Json& json, std::string_view origin);
 
-// Checksum of each block: hash64 over the 8-byte hash64 of its stored tensors, in file order. The
+inline constexpr const char* kMetadataBlock = "metadata";
+
+// Checksum of the metadata: hash64 of its compact JSON text without "checksums".
+std::string metadata_checksum(Json metadata);
+
+// Checksum of each block: hash64 over name and 8-byte hash64 of each of its stored tensors, in file order. The
 // block of a weight is its TensorSpec's, of a blob its own name; padding tensors belong to none.
 std::map<std::string, std::string> block_checksums(std::span<const TensorRecord> tensors,
                                                    const DecoderConfig& config);

@@ -121,6 +121,7 @@ void write_package(const std::filesystem::path& path, PackageMetadata metadata,
   metadata.checksums = block_checksums(layout.records(), metadata.config);
   std::string json;
   try {
+    metadata.checksums[kMetadataBlock] = metadata_checksum(package_metadata_to_json(metadata));
     json = package_metadata_to_json(metadata).dump();
   } catch (const Json::exception& e) {
     fail(ErrorCode::kInvalidArgument, "[package] '{}': metadata is no UTF-8 JSON: {}",

@@ -4,6 +4,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "base/progress.h"
 #include "io/safetensors.h"
 
 namespace packlight::io {
@@ -89,10 +90,16 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   base::AtomicFile file(path);
   file.write(std::as_bytes(std::span(&header_size, 1)));
   file.write(header);
+  uint64_t given = 0;  // what is made on the way is its maker's to report
+  for (const TensorToWrite& tensor : tensors) {
+    for (const auto chunk : tensor.chunks) given += chunk.size();
+  }
+  base::Progress progress("Writing " + path.filename().string(), given);
   for (size_t i = 0; i < tensors.size(); ++i) {
     for (const auto chunk : tensors[i].chunks) {
       file.write(chunk);
       base::release_pages(chunk);
+      progress.advance(chunk.size());
     }
     const uint64_t size = size_of(tensors[i], path.string());
     if (!tensors[i].chunks.empty() || size == 0) continue;

@@ -8,6 +8,8 @@ namespace {
 
 using codec::DType;
 
+constexpr int64_t kLongestGroup = int64_t{1} << 24;  // far above any row, far below an overflow
+
 [[noreturn]] void unknown(std::string_view text, std::string_view origin) {
   fail(ErrorCode::kCorrupt,
        "[package] '{}': '{}' is no weight format such as int4:g32, w4a8:row:asym, f16", origin,
@@ -26,7 +28,8 @@ int64_t parse_group(std::string_view part, std::string_view text, std::string_vi
   int64_t group = 0;
   if (!part.starts_with('g')) unknown(text, origin);
   const auto [end, error] = std::from_chars(part.data() + 1, part.data() + part.size(), group);
-  if (error != std::errc() || end != part.data() + part.size() || group < 1) unknown(text, origin);
+  if (error != std::errc() || end != part.data() + part.size() || group < 1 || group > kLongestGroup)
+    unknown(text, origin);
   return group;
 }
 

@@ -96,6 +96,26 @@ TEST(PackageTest, DamageIsFoundInItsBlock) {
   EXPECT_EQ(damage(sound.blob("tokenizer")), List{"tokenizer"});
 }
 
+TEST(PackageTest, ChangedMetadataIsFound) {
+  const TempDir dir;
+  TinyPackage().write(dir / "x.plk");
+  const SafetensorsFile file = read_safetensors(dir / "x.plk");
+  std::vector<TensorToWrite> tensors;
+  for (const TensorRecord& t : file.tensors)
+    tensors.push_back({t.name, t.dtype, t.shape, {t.bytes}});
+  const auto damage = [&](const std::function<void(Json&)>& edit) {
+    Json json = Json::parse(file.metadata.at("packlight"));
+    edit(json);
+    write_safetensors(dir / "y.plk", tensors, {{"packlight", json.dump()}}, 64);
+    return Package::open(dir / "y.plk").damaged_blocks();
+  };
+  using List = std::vector<std::string>;
+  EXPECT_EQ(damage([](Json&) {}), List{});
+  EXPECT_EQ(damage([](Json& j) { j["config"]["rope_theta"] = 90000.0; }), List{"metadata"});
+  EXPECT_EQ(damage([](Json& j) { j["recipe"] = Json(); }), List{"metadata"});
+  EXPECT_EQ(damage([](Json& j) { j["checksums"].erase("metadata"); }), List{"metadata"});
+}
+
 TEST(PackageTest, DetectedByItsBytes) {
   const TempDir dir;
   TinyPackage().write(dir / "anything");
@@ -146,6 +166,11 @@ TEST(PackageTest, RefusesBrokenMetadata) {
   edited.expect_refused(corrupt, {"embed_tokens", "packed format"},
                         [](Json& j) { j["formats"]["f32"] = {"model.embed_tokens.weight"}; });
   edited.expect_refused(corrupt, {"checksum"}, [](Json& j) { j["checksums"]["embed"] = 1; });
+  for (const char* group : {"int4:g33", "int4:g9223372036854775776", "int4:g99999999"}) {
+    edited.expect_refused(corrupt, {"y.plk", "g"}, [&](Json& j) { j["formats"]["default"] = group; });
+  }
+  edited.expect_refused(corrupt, {"y.plk", "metadata", "limit"},
+                        [](Json& j) { j["recipe"] = std::string(70000, 'x'); });
 }
 
 TEST(PackageTest, RefusesTensorsThatContradictTheConfig) {
