@@ -32,6 +32,15 @@ Json parse_json(std::string_view text, std::string_view origin) {
   }
 }
 
+bool is_utf8(std::string_view text) {
+  try {
+    Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 std::string read_text_file(const std::filesystem::path& path) {
   const auto file = MappedFile::open(path);
   return {reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()};

@@ -16,6 +16,9 @@ namespace base {
 // Errors: Corrupt with position and reason.
 Json parse_json(std::string_view text, std::string_view origin);
 
+// Whether `text` may be a string of a Json that is written out.
+bool is_utf8(std::string_view text);
+
 // Reads and parses a file. Errors: NotFound, Io, Corrupt.
 Json read_json_file(const std::filesystem::path& path);
 

@@ -23,13 +23,16 @@ uint64_t size_of(const exec::Values& values) {
 
 // pread or pwrite of the whole range.
 template <class Call>
-void transfer(Call call, const char* what, int fd, char* data, uint64_t bytes, uint64_t offset) {
+void transfer(Call call, const char* what, int fd, char* data, uint64_t bytes, uint64_t offset,
+              const std::filesystem::path& folder) {
   while (bytes > 0) {
     const ssize_t n = call(fd, data, bytes, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
-      fail(ErrorCode::kIo, "[calib] cannot {} {} bytes of activations in the temporary file: {}", what, bytes,
-           n == 0 ? "it ends early" : std::strerror(errno));
+      fail(ErrorCode::kIo,
+           "[calib] '{}': cannot {} {} bytes of activations in a temporary file of this folder (--max-ram keeps more in "
+           "memory): {}",
+           folder.string(), what, bytes, n == 0 ? "it ends early" : std::strerror(errno));
     }
     data += n;
     bytes -= n;
@@ -84,7 +87,7 @@ void ActivationStore::spill(Slot& slot, const exec::Values& values, uint64_t byt
   uint64_t offset = slot.offset;
   for (const auto& [id, tensor] : values) {
     const at::Tensor flat = tensor.contiguous();
-    transfer(::pwrite, "keep", fd_, static_cast<char*>(flat.data_ptr()), flat.nbytes(), offset);
+    transfer(::pwrite, "keep", fd_, static_cast<char*>(flat.data_ptr()), flat.nbytes(), offset, folder_);
     slot.spilled.push_back({id, flat.scalar_type(), flat.sizes().vec(), offset, flat.nbytes()});
     offset += flat.nbytes();
   }
@@ -96,7 +99,7 @@ exec::Values ActivationStore::take(size_t batch) {
   exec::Values values = std::exchange(slot.values, {});
   for (const Spilled& s : std::exchange(slot.spilled, {})) {
     at::Tensor tensor = at::empty(s.shape, at::TensorOptions().dtype(s.type));
-    transfer(::pread, "read", fd_, static_cast<char*>(tensor.data_ptr()), s.bytes, s.offset);
+    transfer(::pread, "read", fd_, static_cast<char*>(tensor.data_ptr()), s.bytes, s.offset, folder_);
     values[s.id] = std::move(tensor);
   }
   return values;

@@ -196,7 +196,7 @@ Json to_json(const Inspection& model) {
   return out;
 }
 
-std::string shown(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string shown(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 double megabytes(const Json& bytes) { return bytes.get<double>() / 1e6; }
 
@@ -214,7 +214,7 @@ void print_text(const std::string& path, const Json& m) {
   const Json& tokenizer = m["tokenizer"];
   fmt::print("{}: {}\n", path, shown(m["kind"]));
   fmt::print("architecture   {} {}: {} layers, width {}, {} heads on {} KV heads of {}, FFN {}, vocabulary {}{}\n",
-             shown(a["family"]), a["name"].dump(), a["layers"].dump(), a["hidden_size"].dump(), a["heads"].dump(),
+             shown(a["family"]), shown(a["name"]), a["layers"].dump(), a["hidden_size"].dump(), a["heads"].dump(),
              a["kv_heads"].dump(), a["head_dim"].dump(), a["ffn_size"].dump(), a["vocab_size"].dump(),
              a["tied_embeddings"].get<bool>() ? ", tied embedding" : "");
   fmt::print("positions      context {}, rotary base {}{}{}\n", a["max_positions"].dump(), a["rope_theta"].dump(),
@@ -259,7 +259,7 @@ void run(const Arguments& arguments) {
   if (arguments.graph) result["graph"] = graph_text(arguments.model);
 #endif
   if (arguments.json) {
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}\n", result.dump(2, ' ', false, Json::error_handler_t::replace));
   } else {
     print_text(arguments.model, result);
   }

@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "base/fail.h"
 #include "base/interrupt.h"
@@ -75,6 +76,9 @@ int main(int argc, char** argv) {
     return e.code() == ErrorCode::kInterrupted ? kInterruptedExit : kFailed;
   } catch (const std::bad_alloc&) {
     print_error("out of memory");
+    return kFailed;
+  } catch (const std::system_error& e) {  // standard output or a path that the system refuses
+    print_error(fmt::format("[cli] the system refused: {}", e.what()));
     return kFailed;
   } catch (const std::exception& e) {
     // LibTorch appends a stack trace on further lines.

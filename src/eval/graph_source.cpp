@@ -32,7 +32,8 @@ uint64_t dense_weight_bytes(const graph::Graph& graph) {
 class GraphSource : public LogitSource {
  public:
   GraphSource(const import::LanguageModel& model, uint64_t weight_cache_bytes)
-      : graph_(model.graph),
+      : model_(model),
+        graph_(model.graph),
         vocab_(model.config.vocab_size),
         keep_weights_(dense_weight_bytes(model.graph) <= weight_cache_bytes),
         executor_(model.graph, exec::ExecOptions{.cache_weights = keep_weights_}) {
@@ -54,6 +55,7 @@ class GraphSource : public LogitSource {
   int64_t windows_per_pass() const override { return keep_weights_ ? 1 : kWindowsPerDecoding; }
 
   void begin(std::span<const text::TokenId> windows, int64_t length, int64_t /*first*/) override {
+    check_window(model_.path, model_.config, length);
     const int64_t count = static_cast<int64_t>(windows.size()) / length;
     at::Tensor ids = at::empty({count, length}, at::kLong);
     std::copy(windows.begin(), windows.end(), ids.data_ptr<int64_t>());
@@ -79,6 +81,7 @@ class GraphSource : public LogitSource {
   }
 
  private:
+  const import::LanguageModel& model_;
   const graph::Graph& graph_;
   int64_t vocab_;
   bool keep_weights_;

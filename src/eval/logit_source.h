@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,6 +27,9 @@ class LogitSource {
   // previous call for this window ended. Valid until the next call of anything.
   virtual std::span<const float> rows(int64_t window, int64_t begin, int64_t end) = 0;
 };
+
+// Errors: InvalidArgument for a window longer than the model has positions.
+void check_window(const std::filesystem::path& model, const io::DecoderConfig& config, int64_t length);
 
 // A graph run by exec/: hidden states of the whole window, the head on the rows asked for only. `model` must outlive the source.
 // Where F32 copies of all weights fit in `weight_cache_bytes` they are kept; otherwise weights are decoded block by block,

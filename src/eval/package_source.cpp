@@ -12,13 +12,14 @@ constexpr int64_t kBatchTokens = 512;
 class PackageSource : public LogitSource {
  public:
   PackageSource(std::shared_ptr<const io::Package> package, int64_t context, int threads)
-      : decoder_(std::move(package), {.threads = threads,
+      : path_(package->path()), decoder_(std::move(package), {.threads = threads,
                                       .context = context,
                                       .max_batch_tokens = std::min(context, kBatchTokens)}) {}
 
   int64_t vocab_size() const override { return decoder_.config().vocab_size; }
 
   void begin(std::span<const text::TokenId> windows, int64_t length, int64_t /*first*/) override {
+    check_window(path_, decoder_.config(), length);
     windows_ = windows;
     length_ = length;
     window_ = -1;
@@ -51,6 +52,7 @@ class PackageSource : public LogitSource {
     return decoder_.forward(tokens_);
   }
 
+  std::filesystem::path path_;
   runtime::Decoder decoder_;
   std::span<const text::TokenId> windows_;
   int64_t length_ = 0, window_ = -1;

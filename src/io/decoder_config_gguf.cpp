@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "base/fail.h"
+#include "base/json.h"
 #include "codec/encoded_tensor.h"
 #include "io/decoder_config.h"
 
@@ -161,6 +162,9 @@ DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
   DecoderConfig c;
   c.family = arch;
   c.name = file.text("general.name", "");
+  if (!base::is_utf8(c.name)) {
+    fail(ErrorCode::kCorrupt, "[gguf] '{}': the text of key 'general.name' is no UTF-8", file.path);
+  }
   const int64_t layers = file.integer(arch + ".block_count");
   if (layers < 1 || layers > kMaxLayers) {
     fail(ErrorCode::kCorrupt, "[gguf] '{}': {} layers are not in 1..{}", file.path, layers,

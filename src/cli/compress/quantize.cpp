@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "calib/calibration_tokens.h"
 #include "calib/self_text.h"
+#include "cli/compress/output.h"
 #include "cli/verbs.h"
 #include "deploy/package_writer.h"
 #include "exec/executor.h"
@@ -57,6 +58,11 @@ std::map<std::string, io::WeightFormat> formats_of(const std::vector<quantize::L
 }
 
 // Packs the model as INT8 by row, which is quick and near the original, and lets the runtime write with it.
+// Tokens that are seen together: kWindow, or all that the model has positions for.
+int64_t window_of(const io::DecoderConfig& config) {
+  return config.max_positions > 0 ? std::min(kWindow, config.max_positions) : kWindow;
+}
+
 calib::CalibrationTokens self_text(const import::LanguageModel& model, const QuantizeFlags& flags,
                                    const quantize::QuantizeOptions& options) {
   import::LanguageModel writer = model;
@@ -75,7 +81,7 @@ calib::CalibrationTokens self_text(const import::LanguageModel& model, const Qua
   const int64_t cache_bytes = kv_heads * config.head_dim * kWindow * 2 * 2;  // keys and values of F16
   runtime::DecoderOptions decoding;
   decoding.threads = options.threads;
-  decoding.context = std::min(kWindow, config.max_positions > 0 ? config.max_positions : kWindow);
+  decoding.context = window_of(config);
   decoding.sequences = static_cast<int>(std::clamp<int64_t>(kSelfTextCacheBytes / std::max<int64_t>(1, cache_bytes), 1, 16));
   decoding.max_batch_tokens = 2 * decoding.sequences;
   runtime::Decoder decoder(package, decoding);
@@ -96,7 +102,7 @@ calib::CalibrationTokens calibration(const import::LanguageModel& model, const Q
     tokens = self_text(model, flags, options);
     source->kind = quantize::CalibrationSource::Kind::kModel;
   } else {
-    calib::TextTokens text = calib::tokens_from_text(flags.calib, *model.tokenizer, flags.calib_tokens, kWindow);
+    calib::TextTokens text = calib::tokens_from_text(flags.calib, *model.tokenizer, flags.calib_tokens, window_of(model.config));
     if (text.tokens_in_text < flags.calib_tokens) {
       std::fprintf(stderr, "'%s' has %lld tokens, fewer than the %lld asked for: all are used.\n", flags.calib.c_str(),
                    static_cast<long long>(text.tokens_in_text), static_cast<long long>(flags.calib_tokens));
@@ -144,6 +150,7 @@ void quantize_verb(const QuantizeFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   quantize::Recipe recipe = make_recipe(flags);
   exec::initialise(flags.threads);
+  check_output(flags.model, flags.output);
   import::LanguageModel model = import::load_language_model(flags.model);
   std::fprintf(stderr, "Body %s, embedding and head %s%s.\n", io::to_string(recipe.body).c_str(),
                io::to_string(recipe.head).c_str(), flags.head.empty() ? " (--head chooses another)" : "");
