@@ -67,6 +67,13 @@ class GgufModel {
       : model_(model), specs_(io::decoder_tensors(model.config)), rotary_order_(model.config.family != "qwen2") {}
 
   void write(const std::filesystem::path& path) {
+    const io::DecoderConfig& config = model_.config;
+    if (config.sliding_window > 0 && config.sliding_window < config.max_positions) {
+      fail(ErrorCode::kUnsupported,
+           "[export] '{}': llama.cpp ignores the sliding window of {} tokens, so beyond it a GGUF model would be another one: "
+           "--context {} writes one that ends there, --format hf keeps both", model_.path.string(), config.sliding_window,
+           config.sliding_window);
+    }
     std::vector<io::GgufTensorToWrite> tensors;
     for (const io::TensorSpec& spec : specs_) {
       const EncodedTensor tensor = encoded_weight(model_.graph, spec);

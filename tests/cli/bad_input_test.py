@@ -181,6 +181,48 @@ class BadInput(command.CommandTest):
         self.check_failure(result)
         self.assertNotIn("\x1b", result.stderr)
 
+    def test_own_output(self):
+        gguf = self.folder / "model.gguf"
+        self.succeed("export", self.model(), "--format", "gguf", "-o", gguf)
+        self.fail_with("quantize", gguf, "-o", gguf, *QUANTIZE, needles=["model.gguf", "the model itself"])
+        self.fail_with("export", gguf, "--format", "gguf", "-o", gguf, needles=["model.gguf", "the model itself"])
+
+    def test_full_standard_output(self):
+        with open("/dev/full", "w") as full:
+            result = subprocess.run([command.BINARY, "inspect", self.model(), "--json"], stdout=full, stderr=subprocess.PIPE,
+                                    text=True, timeout=60)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No space left", result.stderr)
+        self.assertNotIn("internal", result.stderr)
+
+    def test_too_long_a_window(self):
+        model = self.model(edit=lambda weights, config: config.update(max_position_embeddings=128))
+        text = self.write("long.txt", tiny_models.make_text(words=900))
+        self.fail_with("eval", model, "--text", text, "--ctx", 256, needles=[model, "256", "128 positions"])
+        package = self.package(model)
+        self.fail_with("eval", package, "--text", text, "--ctx", 256, needles=[package, "256", "128 positions"])
+        self.succeed("quantize", model, "-o", self.out(), "--scheme", "w4a8", "--group-size", 32, "--calib", text)
+
+    def test_name_not_utf8(self):
+        gguf = self.folder / "model.gguf"
+        self.succeed("export", self.model(), "--format", "gguf", "-o", gguf)
+        data = gguf.read_bytes()
+        start = data.index(b"general.name") + len("general.name") + 4 + 8
+        bad = self.write("bad.gguf", data[:start] + b"\xff" + data[start + 1 :])
+        for arguments in (["inspect", bad], ["quantize", bad, "-o", self.out(), *QUANTIZE]):
+            self.fail_with(*arguments, needles=["bad.gguf", "general.name"])
+
+    def test_sliding_window(self):
+        """llama.cpp ignores the window, so a GGUF must not reach beyond it."""
+        def edit(weights, config):
+            config.update(sliding_window=64, max_position_embeddings=512)
+
+        model, gguf = self.model(variant="mistral", edit=edit), self.folder / "model.gguf"
+        self.fail_with("export", model, "--format", "gguf", "-o", gguf, needles=[model, "sliding window", "--context 64"])
+        self.succeed("export", model, "--format", "gguf", "-o", gguf, "--context", 64)
+        self.assertEqual(self.succeed_json("inspect", gguf)["architecture"]["max_positions"], 64)
+        self.fail_with("export", model, "--format", "gguf", "-o", gguf, "--context", 513, needles=["513", "512 positions"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/fail.h"
 #include "base/json.h"
+#include "cli/compress/output.h"
 #include "cli/verbs.h"
 #include "deploy/gguf_writer.h"
 #include "deploy/hf_writer.h"
@@ -15,6 +17,7 @@ namespace {
 
 struct ExportFlags {
   std::string model, format, output;
+  int64_t context = 0;
   bool json = false;
 };
 
@@ -25,9 +28,20 @@ uint64_t size_of(const std::filesystem::path& path) {
   return bytes;
 }
 
+// What is written promises no more positions than these; a sliding window that they never leave has no effect then.
+void limit_context(import::LanguageModel& model, int64_t context) {
+  if (context > model.config.max_positions) {
+    fail(ErrorCode::kInvalidArgument, "[export] --context {}: '{}' has {} positions", context, model.path.string(),
+         model.config.max_positions);
+  }
+  model.config.max_positions = context;
+}
+
 void export_verb(const ExportFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
-  const import::LanguageModel model = import::load_language_model(flags.model);
+  check_output(flags.model, flags.output);
+  import::LanguageModel model = import::load_language_model(flags.model);
+  if (flags.context > 0) limit_context(model, flags.context);
   if (flags.format == "gguf") {
     deploy::write_gguf_model(model, flags.output);
   } else {
@@ -53,11 +67,16 @@ void add_export(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"gguf", "hf"}));
   verb->add_option("-o,--output", flags->output, "file or folder to write")->required();
+  verb->add_option("--context", flags->context,
+                   "promise only so many positions; needed for GGUF when the model's sliding window is shorter than its context, "
+                   "because llama.cpp ignores the window")
+      ->check(CLI::PositiveNumber);
   verb->add_flag("--json", flags->json, "a report for machines on standard output");
   verb->footer(
       "Examples:\n"
       "  packlight export model.plk --format gguf -o model.gguf\n"
-      "  packlight export model.plk --format hf -o folder");
+      "  packlight export model.plk --format hf -o folder\n"
+      "  packlight export mistral-7b-v0.1 --format gguf --context 4096 -o mistral.gguf");
   verb->callback([flags] { export_verb(*flags); });
 }
 
