@@ -1,14 +1,17 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/json.h"
+#include "io/compressed_tensors.h"
 #include "io/decoder_config.h"
 #include "io/gguf.h"
 #include "io/package.h"
@@ -73,6 +76,45 @@ inline void config_json(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const Json json = base::parse_json(text, "fuzz.json");
   use(io::decoder_config_from_hf(json, &json, "fuzz.json"));
+}
+
+// A compressed-tensors config over a folder of small modules, packed and plain.
+inline void compressed_config(std::span<const std::byte> bytes) {
+  using codec::DType;
+  static constexpr std::array<std::byte, 256> zeros{};
+  static constexpr int64_t kShape[] = {4, 64};
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  io::HfFolder folder;
+  folder.path = "fuzz";
+  folder.config = base::parse_json(text, "fuzz.json");
+  const auto add = [&](std::string name, DType dtype, std::vector<int64_t> shape,
+                       std::span<const std::byte> data) {
+    const uint64_t size = io::tensor_bytes(dtype, shape, name, "fuzz");
+    folder.tensors.push_back({std::move(name), dtype, std::move(shape), data.first(size), nullptr});
+  };
+  const std::string modules[] = {"model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj",
+                                 "lm_head"};
+  const std::vector<int64_t> words[] = {{4, 8}, {4, 16}};  // of 4 bits and 8 bits
+  for (size_t i = 0; i < 2; ++i) {
+    add(modules[i] + ".weight_packed", DType::kI32, words[i], zeros);
+    add(modules[i] + ".weight_shape", DType::kI64, {2}, std::as_bytes(std::span(kShape)));
+    add(modules[i] + ".weight_scale", DType::kF16, {4, i == 0 ? 2 : 1}, zeros);
+    add(modules[i] + ".weight_zero_point", DType::kI32, {1, i == 0 ? 2 : 1}, zeros);
+  }
+  add(modules[2] + ".weight", DType::kI8, {4, 64}, zeros);
+  add(modules[2] + ".weight_scale", DType::kF32, {4, 1}, zeros);
+  if (!io::CompressedTensors::present(folder)) return;
+  const io::CompressedTensors tensors(folder);
+  for (const std::string& module : modules) {
+    try {
+      tensors.int8_activations(module);
+      const codec::EncodedTensor weight = tensors.weight(module);
+      codec::check_sizes(weight, module);
+      touch(weight.data);
+    } catch (const Error& e) {
+      if (e.code() == ErrorCode::kInternal) std::abort();
+    }
+  }
 }
 
 // A package's JSON entry alone: inside the file it is text in text, which a fuzzer of bytes hardly

@@ -1,5 +1,3 @@
-#include <regex>
-
 #include "base/fail.h"
 #include "io/compressed_tensors.h"
 #include "io/config_fields.h"
@@ -58,7 +56,7 @@ CompressedScheme read_scheme(const Json& group, std::string_view origin) {
   for (const Json& target : *targets) {
     if (!target.is_string())
       fail(ErrorCode::kCorrupt, "[hf] '{}': target {} is no name", origin, target.dump());
-    scheme.targets.push_back(target.get<std::string>());
+    scheme.targets.emplace_back(target.get<std::string>(), origin);
   }
   const Json* weights = fields.find("weights");
   if (weights == nullptr)
@@ -71,18 +69,6 @@ CompressedScheme read_scheme(const Json& group, std::string_view origin) {
     fail(ErrorCode::kUnsupported, "[hf] '{}': output_activations are not read", origin);
   }
   return scheme;
-}
-
-bool matches(const std::string& target, std::string_view module, std::string_view origin) {
-  if (!target.starts_with("re:")) return target == module;
-  try {  // Python's re.match: from the start, not to the end
-    const std::regex pattern(target.substr(3));
-    return std::regex_search(module.begin(), module.end(), pattern,
-                             std::regex_constants::match_continuous);
-  } catch (const std::regex_error& error) {
-    fail(ErrorCode::kCorrupt, "[hf] '{}': target '{}' is no regular expression: {}", origin, target,
-         error.what());
-  }
 }
 
 }  // namespace
@@ -121,10 +107,9 @@ CompressedTensors::CompressedTensors(const HfFolder& folder)
 const CompressedScheme& CompressedTensors::scheme(std::string_view module) const {
   const CompressedScheme* by_class = nullptr;
   for (const CompressedScheme& scheme : schemes_) {
-    for (const std::string& target : scheme.targets) {
-      if (target == "Linear" && by_class == nullptr) by_class = &scheme;
-      if (matches(target, module, origin_))
-        return scheme;  // a module's own name goes before its class
+    for (const ModulePattern& target : scheme.targets) {
+      if (target.text() == "Linear" && by_class == nullptr) by_class = &scheme;
+      if (target.matches(module)) return scheme;  // a module's own name goes before its class
     }
   }
   if (by_class != nullptr) return *by_class;

@@ -7,13 +7,13 @@
 
 #include "codec/encoded_tensor.h"
 #include "io/hf_folder.h"
+#include "io/module_pattern.h"
 
 namespace packlight::io {
 
 // How the linear modules of one config group are stored.
 struct CompressedScheme {
-  std::vector<std::string>
-      targets;  // module names, "re:" regular expressions, or "Linear" (every other module)
+  std::vector<ModulePattern> targets;  // "Linear" stands for every module that no other one matches
   int bits = 4;
   bool symmetric = true;
   int64_t group_size = 0;         // 0: one scale a row, or one for the whole tensor
@@ -31,7 +31,7 @@ class CompressedTensors {
   static bool present(const HfFolder& folder);
 
   // `folder` must outlive the object. Errors: Corrupt; Unsupported for a format, number of bits,
-  // strategy or kind of activation quantization that is not read.
+  // strategy or kind of activation quantization that is not read, or a target that is no pattern.
   explicit CompressedTensors(const HfFolder& folder);
 
   // Whether tensor NAME.weight is stored compressed; dense modules of the same folder are not.

@@ -13,11 +13,13 @@ namespace {
 // tests/io/corpus/TARGET/: one file for each defect that fuzzing found, and the seeds of the fuzz
 // targets.
 TEST(CorpusTest, EveryFileIsReadOrRefused) {
-  const std::map<std::string, fuzz::Entry> entries = {{"gguf", fuzz::gguf},
-                                                      {"safetensors", fuzz::safetensors},
-                                                      {"config_json", fuzz::config_json},
-                                                      {"package", fuzz::package},
-                                                      {"package_metadata", fuzz::package_metadata}};
+  const std::map<std::string, fuzz::Entry> entries = {
+      {"gguf", fuzz::gguf},
+      {"safetensors", fuzz::safetensors},
+      {"config_json", fuzz::config_json},
+      {"compressed_config", fuzz::compressed_config},
+      {"package", fuzz::package},
+      {"package_metadata", fuzz::package_metadata}};
   for (const auto& [name, entry] : entries) {
     const std::filesystem::path folder =
         std::filesystem::path(PACKLIGHT_SOURCE_DIR) / "tests/io/corpus" / name;
