@@ -110,7 +110,7 @@ class GgufModel {
     EncodedTensor tensor = encoded_weight(model_.graph, spec);
     const int64_t heads = rotary_heads(spec);
     if (spec.is_vector) {
-      tensor = to_f32(tensor);
+      tensor = to_f32(tensor, spec.name);
       if (heads == 0) return copy(tensor.data);
       return reorder_rows(tensor.data, spec.cols, spec.cols / heads, RowOrder::kGgufRotary);
     }

@@ -50,7 +50,7 @@ DType dense_type(const EncodedTensor& tensor) {
   return codec::is_float(tensor.dtype) ? tensor.dtype : DType::kF32;
 }
 
-std::vector<std::byte> dense_bytes(const EncodedTensor& tensor) {
+std::vector<std::byte> dense_bytes(const EncodedTensor& tensor, const std::string& name) {
   if (tensor.dtype == DType::kTileF16) return f16_tile_rows(tensor);
   if (codec::is_float(tensor.dtype)) {
     if (tensor.rotary_interleaved_heads > 0) {
@@ -58,7 +58,7 @@ std::vector<std::byte> dense_bytes(const EncodedTensor& tensor) {
     }
     return {tensor.data.begin(), tensor.data.end()};
   }
-  const EncodedTensor decoded = to_f32(tensor);
+  const EncodedTensor decoded = to_f32(tensor, name);
   return {decoded.data.begin(), decoded.data.end()};
 }
 
@@ -192,7 +192,8 @@ class HfModel {
 
   std::vector<std::byte> make(const Plan& plan, size_t part) const {
     const EncodedTensor tensor = encoded_weight(model_.graph, plan.spec);
-    std::vector<std::byte> bytes = plan.form ? compress(codec::unpack(tensor), *plan.form, part) : dense_bytes(tensor);
+    std::vector<std::byte> bytes =
+        plan.form ? compress(codec::unpack(tensor), *plan.form, part) : dense_bytes(tensor, plan.spec.name);
     base::release_pages(tensor.data);
     return bytes;
   }

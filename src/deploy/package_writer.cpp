@@ -31,7 +31,7 @@ void write_package(const import::LanguageModel& model, const std::map<std::strin
   for (const io::TensorSpec& spec : io::decoder_tensors(model.config)) {
     codec::EncodedTensor tensor = encoded_weight(model.graph, spec);
     if (spec.is_vector) {
-      tensor = to_f32(tensor);
+      tensor = to_f32(tensor, spec.name);
     } else {
       check_format(spec.name, tensor, formats.at(spec.name));
     }

@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -22,6 +24,16 @@ codec::DType dtype_of(const at::Tensor& tensor) {
     default:
       fail(ErrorCode::kUnsupported, "[deploy] a weight of type {} is no floating-point weight",
            c10::toString(tensor.scalar_type()));
+  }
+}
+
+void check_fits_f32(const codec::EncodedTensor& tensor, std::string_view name) {
+  for (int64_t i = 0; i < tensor.rows * tensor.cols; ++i) {
+    double value;
+    std::memcpy(&value, tensor.data.data() + i * sizeof value, sizeof value);
+    if (static_cast<float>(value) == value || std::isnan(value)) continue;
+    fail(ErrorCode::kUnsupported, "[deploy] tensor '{}' is F64 and is stored as F32, which does not hold its element {}, {}",
+         name, i, value);
   }
 }
 
@@ -52,8 +64,9 @@ codec::EncodedTensor encoded_weight(const graph::Graph& graph, const io::TensorS
   return tensor;
 }
 
-codec::EncodedTensor to_f32(const codec::EncodedTensor& tensor) {
+codec::EncodedTensor to_f32(const codec::EncodedTensor& tensor, std::string_view name) {
   if (tensor.dtype == codec::DType::kF32 && tensor.rotary_interleaved_heads == 0) return tensor;
+  if (tensor.dtype == codec::DType::kF64) check_fits_f32(tensor, name);
   const auto values = std::make_shared<std::vector<float>>(tensor.rows * tensor.cols);
   codec::decode_rows(tensor, 0, tensor.rows, values->data());
   codec::EncodedTensor out;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "codec/encoded_tensor.h"
@@ -15,8 +16,9 @@ codec::EncodedTensor encoded_view(const graph::Weight& weight);
 // The same for a weight of the graph by name. Errors: Internal when it is none, or has another shape than `spec`.
 codec::EncodedTensor encoded_weight(const graph::Graph& graph, const io::TensorSpec& spec);
 
-// Decoded whole to F32 in a buffer that the result owns. Exact, except F64 which is rounded.
-codec::EncodedTensor to_f32(const codec::EncodedTensor& tensor);
+// Decoded whole to F32 in a buffer that the result owns. `name` is for errors.
+// Errors: Unsupported for F64 values that are no F32 numbers.
+codec::EncodedTensor to_f32(const codec::EncodedTensor& tensor, std::string_view name);
 
 // F16 tiles as row-major F16: the values are F16, so nothing is rounded.
 std::vector<std::byte> f16_tile_rows(const codec::EncodedTensor& tensor);

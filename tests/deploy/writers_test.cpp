@@ -164,6 +164,30 @@ TEST(PackageWriter, RefusesDenseMatrices) {
                      [&] { write_package(model, formats, {}, {}, folder / "m.plk"); });
 }
 
+// A norm of a few checkpoints is F64; both formats keep vectors as F32.
+TEST(Writers, F64VectorsAreKeptOrRefusedButNotRounded) {
+  const test::TestFolder folder;
+  LanguageModel model = test::tiny_model(test::tiny_config());
+  const auto formats = pack_all(model, format("int8:g32"));
+  graph::Value& norm = model.graph.value(*model.graph.find("model.layers.1.input_layernorm.weight"));
+  at::Tensor values = std::get<at::Tensor>(*norm.weight).to(at::kDouble);
+  norm.weight = values;
+  norm.type = graph::ElementType::kF64;
+  write_gguf_model(model, folder / "m.gguf");
+  write_package(model, formats, {}, {}, folder / "m.plk");
+  EXPECT_EQ(values_of(import::load_language_model(folder / "m.gguf")), values_of(model));
+  EXPECT_EQ(values_of(import::load_language_model(folder / "m.plk")), values_of(model));
+
+  values[7] = 0.1;
+  const auto refused = [&](const std::function<void()>& write) {
+    test::expect_error(ErrorCode::kUnsupported, {"model.layers.1.input_layernorm.weight", "F64", "element 7, 0.1"}, write);
+  };
+  refused([&] { write_gguf_model(model, folder / "no.gguf"); });
+  refused([&] { write_package(model, formats, {}, {}, folder / "no.plk"); });
+  EXPECT_FALSE(std::filesystem::exists(folder / "no.gguf"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "no.plk"));
+}
+
 TEST(HfWriter, LargeModelsAreSplit) {
   const test::TestFolder folder;
   const LanguageModel model = test::tiny_model(test::tiny_config("llama", false));
