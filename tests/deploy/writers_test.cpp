@@ -14,6 +14,7 @@ namespace packlight::deploy {
 namespace {
 
 using codec::DType;
+using codec::EncodedTensor;
 using import::LanguageModel;
 
 // Every weight decoded to F32, by name.
@@ -207,20 +208,56 @@ TEST(HfWriter, BlocksAreDequantizedExactly) {
   EXPECT_EQ(values_of(back), values_of(model));
 }
 
+// Code, scale and zero point of each weight of a packed linear operator, whatever the groups they are stored in, and
+// whether its input is rounded; by name.
+struct Quantized {
+  codec::DType dtype;
+  bool int8_activations;
+  std::vector<std::tuple<int8_t, uint16_t, uint8_t>> weights;
+  bool operator==(const Quantized&) const = default;
+};
+std::map<std::string, Quantized> quantized_of(const LanguageModel& model) {
+  std::map<std::string, Quantized> out;
+  for (const graph::Node& node : model.graph.nodes()) {
+    const auto weight = graph::linear_weight(model.graph, node);
+    if (!weight) continue;
+    const graph::Value& value = model.graph.value(weight->value);
+    const EncodedTensor tensor = encoded_view(*value.weight);
+    if (tensor.dtype != DType::kTileInt4 && tensor.dtype != DType::kTileInt8) continue;
+    Quantized& q = out[value.name];
+    q.dtype = tensor.dtype;
+    q.int8_activations = node.input_quant == graph::ActivationQuant::kInt8PerToken32;
+    const codec::QuantizedMatrix m = codec::unpack(tensor);
+    for (int64_t i = 0; i < m.rows * m.cols; ++i) {
+      const int64_t group = i / m.cols * m.groups_per_row() + i % m.cols / m.group_size;
+      q.weights.emplace_back(m.codes[i], m.scales[group], m.symmetric() ? 0 : m.zeros[group]);
+    }
+  }
+  return out;
+}
+
 class Compressed : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Compressed, ReadsBackBitForBit) {
   const test::TestFolder folder;
   for (const bool tied : {true, false}) {
-    LanguageModel model = test::tiny_model(test::tiny_config("llama", tied));
+    io::DecoderConfig config = test::tiny_config("llama", tied);
+    config.hidden_size = 576;  // in groups of 128: 4 and a half
+    LanguageModel model = test::tiny_model(config);
     pack_all(model, format(GetParam()), "embed", format("int8:g32"));
     write_hf_folder(model, folder / "m");
-    EXPECT_EQ(values_of(import::load_language_model(folder / "m")), values_of(model));
+    const LanguageModel back = import::load_language_model(folder / "m");
+    EXPECT_EQ(values_of(back), values_of(model));
+    // A tied head is an embedding too, which no compressed form has.
+    auto want = quantized_of(model);
+    if (tied) want.erase("model.embed_tokens.weight");
+    EXPECT_EQ(want.empty(), format(GetParam()).dtype == DType::kTileF16);
+    EXPECT_TRUE(quantized_of(back) == want);
   }
 }
 INSTANTIATE_TEST_SUITE_P(Formats, Compressed,
-                         ::testing::Values("int4:g32", "int4:g64", "int4:g32:asym", "int4:row", "int4:row:asym", "int8:g32",
-                                           "int8:row", "w8a8:row", "w4a8:g32", "f16"));
+                         ::testing::Values("int4:g32", "int4:g64", "int4:g128", "int4:g32:asym", "int4:g128:asym", "int4:row",
+                                           "int4:row:asym", "int8:g32", "int8:row", "w8a8:row", "w4a8:g32", "f16"));
 
 TEST(HfWriter, MixedFormsReadBack) {
   const test::TestFolder folder;
