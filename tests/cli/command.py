@@ -36,9 +36,10 @@ class CommandTest(unittest.TestCase):
     def succeed_json(self, *arguments):
         return json.loads(self.succeed(*arguments, "--json"))
 
-    def check_failure(self, result, *needles, code=1):
-        """One line of error that holds every needle, no crash, nothing on standard output."""
+    def check_failure(self, result, *needles, code=1, prints=False):
+        """One line of error that holds every needle, no crash, nothing on standard output unless the command `prints` findings."""
         self.assertEqual(result.returncode, code, result.stderr)
+        self.assertEqual(bool(result.stdout), prints, result.stdout)
         lines = result.stderr.splitlines()
         self.assertEqual([line for line in lines if line.startswith("error: ")], lines[-1:], result.stderr)
         for needle in needles:
