@@ -85,6 +85,23 @@ TEST(Perplexity, ScoresTheSecondHalfOfEachChunk) {
   EXPECT_NEAR(r.perplexity.standard_error, std::exp(mean) * std::sqrt(variance / 6), 1e-4);
 }
 
+TEST(Perplexity, EachWindowHasItsOwnTargets) {
+  FormulaSource model(20, successor, 2);  // both windows in one pass
+  const std::vector<TokenId> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 18};
+  const PerplexityReport r = measure_perplexity(model, nullptr, tokens, {.context = 8});
+  EXPECT_NEAR(std::log(r.perplexity.value), std::log(19 + std::exp(3.0)) - 3, 1e-5);
+}
+
+TEST(Perplexity, LargeVocabularyIsScoredAFewRowsAtATime) {
+  // 64 MB hold 5 rows of logits; 7 are scored, and only the last two are not followed by their successor.
+  const int64_t vocab = 3 << 20;
+  FormulaSource model(vocab, successor);
+  const std::vector<TokenId> tokens = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 9, 9};
+  const PerplexityReport r = measure_perplexity(model, nullptr, tokens, {.context = 16});
+  const double z = std::log(static_cast<double>(vocab) - 1 + std::exp(3.0));
+  EXPECT_NEAR(std::log(r.perplexity.value), z - 5 * 3.0 / 7, 1e-5);
+}
+
 TEST(Perplexity, BosTakesThePlaceOfEachFirstTokenButIsNoTarget) {
   FormulaSource model(20, flat, 2);
   const std::vector<TokenId> tokens(16, 5);
@@ -148,6 +165,11 @@ TEST(Perplexity, LogitsThatAreNotNumbersAreAnError) {
   const std::vector<TokenId> tokens(32, 3);
   const std::string message = error_of([&] { measure_perplexity(model, nullptr, tokens, {.context = 16}); });
   EXPECT_NE(message.find("chunk 0, position 12: the model's logits"), std::string::npos) << message;
+  FormulaSource later(30, [](TokenId token, int64_t, int64_t) { return token == 4 ? NAN : 0.f; }, 2);
+  std::vector<TokenId> four_at_the_end(64, 3);
+  four_at_the_end[3 * 16 + 10] = 4;
+  const std::string last = error_of([&] { measure_perplexity(later, nullptr, four_at_the_end, {.context = 16}); });
+  EXPECT_NE(last.find("chunk 3, position 10:"), std::string::npos) << last;
 }
 
 }  // namespace

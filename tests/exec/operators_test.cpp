@@ -181,6 +181,17 @@ TEST(QuantizeDequantizeTest, RoundsBlocksOf32HalfToEven) {
   EXPECT_TRUE(close(quantize_dequantize_int8(x), want, 0));
 }
 
+TEST(QuantizeDequantizeTest, EveryRowHasItsOwnScales) {
+  at::Tensor x = at::zeros({2, 40}), want = at::zeros({2, 40});
+  x[0][0] = want[0][0] = 127;
+  x[0][1] = 0.25;             // a quarter of a step
+  x[1][0] = want[1][0] = -63.5;  // steps of a half
+  x[1][1] = want[1][1] = 0.5;
+  x[1][39] = want[1][39] = -254;  // steps of 2
+  x[1][38] = 0.75;
+  EXPECT_TRUE(close(quantize_dequantize_int8(x), want, 0));
+}
+
 TEST(QuantizeDequantizeTest, ZeroStaysZeroAndNanShows) {
   EXPECT_TRUE(close(quantize_dequantize_int8(at::zeros({2, 3})), at::zeros({2, 3}), 0));
   at::Tensor x = at::ones({1, 64});

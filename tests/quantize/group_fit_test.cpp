@@ -85,6 +85,13 @@ TEST(GroupFit, AsymmetricCoversARangeOnOneSide) {
   EXPECT_EQ(below.codes, (std::vector<int8_t>{0, 7}));
 }
 
+TEST(GroupFit, AsymmetricZeroPointIsTheNearest) {
+  const Fitted f = fit(4, false, ScaleMethod::kAbsMax, {-0.75f, 14.25f});
+  EXPECT_EQ(f.scale(), 1.0f);
+  EXPECT_EQ(f.fit.zero, 1);
+  EXPECT_EQ(f.codes, (std::vector<int8_t>{0, 15}));
+}
+
 TEST(GroupFit, ZeroGroupHasZeroScaleCodesAndZeroPoint) {
   for (const ScaleMethod method : {ScaleMethod::kAbsMax, ScaleMethod::kSearch}) {
     const Fitted f = fit(4, false, method, std::vector<float>(32, 0.0f));

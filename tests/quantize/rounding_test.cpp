@@ -92,8 +92,25 @@ TEST(RoundRows, NotFiniteNamesTensorAndPosition) {
 TEST(RoundRows, ScaleBeyondF16NamesTheGroup) {
   std::vector<float> w(2 * 64, 0.1f);
   w[64 + 40] = 1e9f;
-  const std::string message = message_of([&] { round_all(w, 2, 64, {4, 32, true, ScaleMethod::kSearch}); });
-  EXPECT_NE(message.find("row 1, group 1 (columns 32 to 63) holds 1"), std::string::npos) << message;
+  base::ThreadPool pool(1);
+  RoundingError error;
+  const std::string message = message_of([&] {
+    round_rows({"mlp.up", 100, 2, 64, w}, {}, normalised_importance({}, 64), pool, &error);
+  });
+  EXPECT_NE(message.find("row 101, group 1 (columns 32 to 63) holds 1"), std::string::npos) << message;
+}
+
+// 1 + 2^-12 lies between the F16 numbers 1 and 1 + 2^-10, nearer to 1.
+TEST(RoundRowsF16, ErrorCountsImportanceAndEveryRow) {
+  const std::vector<float> w = {1 + 0x1p-12f, 2, 4, 1 + 0x1p-12f}, importance = {0.5f, 3};
+  RoundingError error;
+  const codec::EncodedTensor packed = round_rows_f16({"norm", 0, 2, 2, w}, importance, &error);
+  std::vector<float> row(2);
+  codec::decode_rows(packed, 1, 2, row.data());
+  EXPECT_EQ(row, (std::vector<float>{4, 1}));
+  EXPECT_EQ(error.error, (0.5 + 3) * 0x1p-24);
+  const double square = (1 + 0x1p-12) * (1 + 0x1p-12);
+  EXPECT_DOUBLE_EQ(error.energy, 0.5 * (square + 16) + 3 * (4 + square));
 }
 
 TEST(NormalisedImportance, HasMeanOneAndAFloor) {
