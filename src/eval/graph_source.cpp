@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "eval/logit_source.h"
+#include "exec/dense_weight.h"
 #include "exec/executor.h"
 
 namespace packlight::eval {
@@ -78,6 +79,10 @@ class GraphSource : public LogitSource {
     executor_.run_nodes(head_, static_cast<graph::NodeId>(graph_.nodes().size()), live);
     logits_ = live.at(graph_.outputs.at(0)).contiguous();
     return {logits_.data_ptr<float>(), static_cast<size_t>(logits_.numel())};
+  }
+
+  void check_weights() const override {
+    exec::check_finite(graph_, 0, static_cast<graph::NodeId>(graph_.nodes().size()));
   }
 
  private:

@@ -26,6 +26,8 @@ class LogitSource {
   // Logits of positions [begin, end) of a window, [end - begin, vocab_size] f32 row-major; begin is `first` or where the
   // previous call for this window ended. Valid until the next call of anything.
   virtual std::span<const float> rows(int64_t window, int64_t begin, int64_t end) = 0;
+  // Called when logits were not finite. Errors: Corrupt naming a weight that is not, where the source can tell.
+  virtual void check_weights() const {}
 };
 
 // Errors: InvalidArgument for a window longer than the model has positions.

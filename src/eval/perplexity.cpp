@@ -87,8 +87,10 @@ class Measurement {
     for (size_t i = 0; i < predictions_.size(); ++i) {
       const Prediction& p = predictions_[i];
       if (!std::isfinite(p.nll) || !std::isfinite(p.original_nll) || !std::isfinite(p.divergence)) {
+        const bool originals = std::isfinite(p.nll);
+        (originals ? *original_ : model_).check_weights();
         fail(ErrorCode::kCorrupt, "[eval] chunk {}, position {}: the {} logits are not all finite numbers", chunk,
-             position + static_cast<int64_t>(i), std::isfinite(p.nll) ? "original's" : "model's");
+             position + static_cast<int64_t>(i), originals ? "original's" : "model's");
       }
       likelihood_.add(p.nll, p.original_nll);
       divergence_.add(p.divergence);
