@@ -117,14 +117,16 @@ ChatTemplate ChatTemplate::recognise(std::string_view jinja, std::string_view bo
 
 std::string ChatTemplate::render(std::span<const ChatMessage> messages,
                                  bool add_generation_prompt) const {
+  const auto text = [](const std::string& value) { return jinja::make_text(value); };
   jinja::List list;
   for (const ChatMessage& message : messages) {
-    list.push_back(jinja::make_dict({{"role", {message.role}}, {"content", {message.content}}}));
+    list.push_back(jinja::make_dict(
+        {{text("role"), {text(message.role)}}, {text("content"), {text(message.content)}}}));
   }
-  return jinja::render(program_->block, {{"messages", jinja::make_list(std::move(list))},
-                                         {"add_generation_prompt", {add_generation_prompt}},
-                                         {"bos_token", {bos_}},
-                                         {"eos_token", {eos_}}});
+  return jinja::render(program_->block, {{text("messages"), jinja::make_list(std::move(list))},
+                                         {text("add_generation_prompt"), {add_generation_prompt}},
+                                         {text("bos_token"), {text(bos_)}},
+                                         {text("eos_token"), {text(eos_)}}});
 }
 
 }  // namespace packlight::text

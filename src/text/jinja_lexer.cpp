@@ -10,6 +10,8 @@
 namespace packlight::text::jinja {
 namespace {
 
+constexpr size_t kMaxName = 256;  // names are copied and compared all the time
+
 bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
@@ -128,6 +130,7 @@ class Lexer {
     if (is_name_start(rest[0])) {
       size_t n = 1;
       while (n < rest.size() && (is_name_start(rest[n]) || is_digit(rest[n]))) ++n;
+      if (n > kMaxName) refuse(fmt::format("a name of {} letters", n));
       add(Token::Kind::kName, rest.substr(0, n));
     } else if (is_digit(rest[0])) {
       size_t n = 1;

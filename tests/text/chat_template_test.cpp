@@ -153,5 +153,90 @@ TEST(ChatTemplate, SurvivesHostileText) {
                [&] { ChatTemplate::recognise(marks + turn + std::string(300000, ' '), "", ""); });
 }
 
+constexpr const char* kMarks = "{# <|im_start|> <|im_end|> #}";
+constexpr const char* kTurn = "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n";
+
+// Sets x to 2^n letters.
+std::string long_text(int n) {
+  std::string out = "{% set x = 'a' %}";
+  for (int i = 0; i < n; ++i) out += "{% set x = x ~ x %}";
+  return out;
+}
+
+// `statement` often enough to show what it costs.
+std::string often(const std::string& statement) {
+  return "{% for i in range(20000) %}" + statement + "{% endfor %}";
+}
+
+// What is only handed on is not copied: some terabytes otherwise.
+TEST(ChatTemplate, SharesLongTexts) {
+  std::string twice_hundred;
+  for (int i = 0; i < 200; ++i) twice_hundred += "ns.x, ";
+  const std::string text =
+      long_text(24) + "{% set ns = namespace(x=x) %}{% set d = {'x': x} %}" +
+      often("{% set y = [ns.x, d.x, d.get('x'), ns.x | string, ns.x | default('')] %}") +
+      often("{% set y = x[0] %}") + "{% set y = [" + twice_hundred + "] %}";
+  ChatTemplate::recognise(kMarks + (kTurn + text), "", "");
+}
+
+TEST(ChatTemplate, StopsTemplatesThatRunAway) {
+  const std::string list = "{% set L = range(5000) %}", dict = "{% set d = {'a': 1, 'b': 2} %}";
+  const std::vector<std::string> hungry = {
+      long_text(26), long_text(20) + "{% for c in x %}{% endfor %}",
+      long_text(24) + often("{% set y = x[-1] %}"), long_text(24) + often("{% set y = x[1:] %}"),
+      long_text(24) + often("{% set y = x[::-1] %}"),
+      long_text(24) + often("{% set y = x + 'b' %}"),
+      long_text(24) + often("{% set y = x.split('b') %}"),
+      long_text(24) + often("{% set y = x.replace('a', 'bb') %}"),
+      long_text(24) + often("{% set y = x | length %}"),
+      long_text(24) + often("{% set y = x | upper %}"),
+      long_text(24) + often("{% set y = x.strip('a') %}"),
+      long_text(24) + often("{% set y = x == 'b' ~ x[1:] %}"),
+      long_text(24) + often("{% set y = 'b' in x %}"),
+      // As many comparisons as the product of the sizes would take years.
+      long_text(24) + "{% set z = x[:8000000] ~ 'b' %}" + often("{% set y = z in x %}"),
+      long_text(20) + often("{% set y = [x, x] | join(x) %}"), long_text(20) + often("{{ x }}"),
+      often("{% set y = {'" + std::string(200000, 'a') + "': 1} %}"),
+      list + "{% for i in L %}{% set y = L[1:] %}{% endfor %}",
+      list + "{% for i in L %}{% set y = L + L %}{% endfor %}",
+      list + "{% for i in L %}{% set y = -1 in L %}{% endfor %}",
+      list + "{% for i in L %}{% for j in L %}{% endfor %}{% endfor %}",
+      list + "{% for i in L %}{% set y = L | selectattr('a') %}{% endfor %}",
+      list + "{% for i in L %}{% set y = L | join %}{% endfor %}",
+      dict + often("{% for i in range(20) %}{% set y = d.items() %}{% endfor %}")};
+  for (const std::string& text : hungry) {
+    SCOPED_TRACE(text.substr(std::max<size_t>(60, text.size()) - 60));
+    expect_error(ErrorCode::kUnsupported, {"runs away", "--raw"},
+                 [&] { ChatTemplate::recognise(kMarks + (kTurn + text), "", ""); });
+  }
+  expect_error(ErrorCode::kUnsupported, {"a name of 300 letters"}, [&] {
+    ChatTemplate::recognise(kMarks + (kTurn + ("{% set " + std::string(300, 'a') + " = 1 %}")), "",
+                            "");
+  });
+}
+
+// The limits are far above what a long conversation takes.
+TEST(ChatTemplate, RendersMegabytes) {
+  std::vector<ChatMessage> messages;
+  for (int i = 0; i < 300; ++i)
+    messages.push_back({i % 2 == 0 ? "user" : "assistant", std::string(10000, 'a')});
+  for (const auto& entry : known_templates()) {
+    const ChatTemplate chat = ChatTemplate::recognise(read_template(entry.first), "<s>", "</s>");
+    EXPECT_GT(chat.render(messages).size(), 3000000) << entry.first;
+  }
+}
+
+TEST(ChatTemplate, SlicesByCharacters) {
+  const std::string show =
+      "{% set t = 'aé€😀' %}{% set l = [1, 2, 3] %}{{ t[1] ~ t[-1] ~ t[4] ~ t[-5] }} "
+      "{{ t[1:3] }} {{ t[-2:] }} {{ t[::-1] }} {{ t[2::-1] }} {{ t[:1:-1] }} {{ t[3:1] }} "
+      "{{ t[9:] ~ ''[::-1] }} {% for c in t %}{{ c }}.{% endfor %} {{ l[:2] | join }} "
+      "{{ l[::-1] | join }} {{ l[5:] | join }} {{ l[-2:] | join }} {{ l[0:-1] | join('-') }}";
+  const ChatTemplate chat = ChatTemplate::recognise(kMarks + (kTurn + show), "", "");
+  const ChatMessage message{"user", "Hi"};
+  EXPECT_EQ(chat.render(std::span(&message, 1)),
+            "<|im_start|>user\nHi<|im_end|>\né😀 é€ €😀 😀€éa €éa 😀€   a.é.€.😀. 12 321  23 1-2");
+}
+
 }  // namespace
 }  // namespace packlight::text
