@@ -48,8 +48,10 @@ struct SamplingOptions {
 
 struct Request {
   std::string prompt;   // control tokens written in it ("<|im_start|>") are recognised
-  bool add_bos = true;  // prepend the begin token where the model asks for it; false for rendered
-                        // chats that hold it
+  // Prepend the begin token where the model asks for it; false for rendered chats, which hold it.
+  // Then the result is an answer and begins without the space that SentencePiece writes before a
+  // first word; else it goes on where the prompt ends, with every space.
+  bool add_bos = true;
   int64_t max_tokens = -1;  // -1: until the model ends or the context is full
   SamplingOptions sampling;
   std::vector<std::string>

@@ -30,7 +30,7 @@ struct Generator::Stream {
         request(*in.request),
         history(std::move(in.prompt)),
         sampler(request.sampling),
-        decoder(tokenizer),
+        decoder(tokenizer, /*continues=*/request.add_bos && !request.prompt.empty()),
         stops(request.stop) {
     result.prompt_tokens = static_cast<int64_t>(history.size());
   }

@@ -80,14 +80,16 @@ class Tokenizer {
 // Turns ids into text as they come; holds back bytes until they complete a UTF-8 character.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  // A text's leading space is taken off as decode() does, unless it `continues` another.
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool continues = false)
+      : tokenizer_(&tokenizer), first_(!continues) {}
   std::string push(TokenId id);  // complete characters that are now known, maybe none
   std::string finish();          // what is left; broken bytes become U+FFFD
 
  private:
   const Tokenizer* tokenizer_;
   std::string pending_;
-  bool first_ = true;
+  bool first_;
 };
 
 }  // namespace packlight::text

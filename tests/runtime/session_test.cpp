@@ -1,5 +1,6 @@
 #include "packlight/session.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -55,12 +56,33 @@ std::vector<std::byte> byte_tokenizer(const std::string& chat_template) {
   return text::Tokenizer::from_gguf(file).to_blob();
 }
 
+// SentencePiece: 3 special tokens, the bytes from id 3 on, then words with a space before them up
+// to id 263.
+std::vector<std::byte> sentencepiece_tokenizer() {
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<int32_t> types = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.push_back(fmt::format("<0x{:02X}>", byte));
+    types.push_back(6);
+  }
+  for (const char* word : {"\u2581", "\u2581one", "\u2581two", "\u2581six", "\u2581ten"}) {
+    tokens.emplace_back(word);
+    types.push_back(1);
+  }
+  io::GgufFile file;
+  file.path = "test";
+  file.metadata = {{"tokenizer.ggml.model", {std::string("llama")}},
+                   {"tokenizer.ggml.tokens", {tokens}},
+                   {"tokenizer.ggml.token_type", {types}}};
+  return text::Tokenizer::from_gguf(file).to_blob();
+}
+
 class SessionTest : public testing::Test {
  protected:
   // A package whose tokenizer is bytes; `end` becomes the model's end token.
   std::string package(int64_t end = 2, const std::string& chat_template = kChatMl) {
     test::TinyModel model{test::tiny_config(), nullptr};
-    model.config.vocab_size = 264;  // five rows of padding after the tokenizer's 259
+    model.config.vocab_size = 264;         // five rows of padding after the tokenizer's 259
     model.config.tied_embeddings = false;  // else a random model only repeats its last token
     model.config.eos_tokens = {end};
     const std::vector<std::byte> tokenizer = byte_tokenizer(chat_template);
@@ -106,6 +128,36 @@ TEST_F(SessionTest, StreamsTheTextItReturns) {
   for (const int32_t id : g.tokens) EXPECT_LT(id, 259);  // never a row of padding
   EXPECT_GT(g.prefill_seconds, 0);
   EXPECT_GT(g.decode_seconds, 0);
+}
+
+TEST_F(SessionTest, KeepsTheSpaceAfterAPromptAndStripsAnAnswers) {
+  test::TinyModel model{test::tiny_config(), nullptr};
+  model.config.vocab_size = 264;
+  model.config.tied_embeddings = false;
+  model.config.eos_tokens = {2};
+  const std::vector<std::byte> tokenizer = sentencepiece_tokenizer();
+  write_tiny_model(model, folder_ / "spm.plk", {{"tokenizer", tokenizer}});
+  Session session((folder_ / "spm.plk").string(), options());
+  int words = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    Request drawn = request("Once", 1);
+    drawn.sampling = {.temperature = 5, .seed = seed};
+    const Generation raw = session.generate(drawn);
+    drawn.add_bos = false;
+    const Generation answer = session.generate(drawn);
+    drawn.prompt = "";
+    drawn.add_bos = true;
+    const Generation start = session.generate(drawn);
+    const auto is_word = [](const Generation& g) {
+      return g.tokens.size() == 1 && g.tokens[0] > 259;
+    };
+    if (!is_word(raw) || !is_word(answer) || !is_word(start)) continue;
+    ++words;
+    EXPECT_EQ(raw.text.front(), ' ') << raw.text;
+    EXPECT_NE(answer.text.front(), ' ') << answer.text;
+    EXPECT_NE(start.text.front(), ' ') << start.text;
+  }
+  EXPECT_GT(words, 0);
 }
 
 TEST_F(SessionTest, GreedyIsTheSameEveryTimeAndDrawsFollowTheSeed) {

@@ -129,6 +129,15 @@ TEST(Stream, HoldsBackPartsOfCharacters) {
   EXPECT_EQ(stream.finish(), "");
 }
 
+TEST(Stream, KeepsTheSpaceWhereATextGoesOn) {
+  const Tokenizer tokenizer =
+      Tokenizer::from_gguf(gguf_of(tiny_sentencepiece({{"\u2581time", -1}})));
+  StreamDecoder whole(tokenizer), rest(tokenizer, /*continues=*/true);
+  EXPECT_EQ(whole.push(kFirstPiece), "time");
+  EXPECT_EQ(whole.push(kFirstPiece), " time");
+  EXPECT_EQ(rest.push(kFirstPiece), " time");
+}
+
 TEST(FromGguf, RefusesWhatItDoesNotKnow) {
   const auto load = [](GgufEntries entries) {
     return [entries] { Tokenizer::from_gguf(gguf_of(entries)); };
