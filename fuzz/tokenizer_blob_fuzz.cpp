@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::vector<std::byte> bytes(reinterpret_cast<const std::byte*>(data),
                                      reinterpret_cast<const std::byte*>(data) + size);
   try {
-    const text::Tokenizer tokenizer = text::Tokenizer::from_blob(bytes, nullptr);
+    const text::Tokenizer tokenizer = text::Tokenizer::from_blob(bytes, nullptr, "fuzz");
     const auto ids =
         tokenizer.encode("Some text, caf\xC3\xA9 <|im_start|> \xE2\x96\x81 12\xFF", {true, true});
     tokenizer.decode(ids, true);

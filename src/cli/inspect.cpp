@@ -108,7 +108,7 @@ Inspection inspect_package(const std::string& path) {
   }
   const std::span<const std::byte> blob = package->blob("tokenizer");
   if (!blob.empty()) {
-    out.tokenizer = describe_tokenizer([&] { return text::Tokenizer::from_blob(blob, package->owner()); });
+    out.tokenizer = describe_tokenizer([&] { return text::Tokenizer::from_blob(blob, package->owner(), path); });
   }
   out.package = {{"format_version", package->metadata().format_version},
                  {"size_bytes", package->size_bytes()},

@@ -14,7 +14,9 @@ LanguageModel load_package(const std::filesystem::path& path) {
   mark_int8_inputs(model.graph,
                    [&](std::string_view name) { return package.format(name).int8_activations; });
   const auto tokenizer = package.blob("tokenizer");
-  if (!tokenizer.empty()) model.tokenizer = text::Tokenizer::from_blob(tokenizer, package.owner());
+  if (!tokenizer.empty()) {
+    model.tokenizer = text::Tokenizer::from_blob(tokenizer, package.owner(), path.string());
+  }
   return model;
 }
 

@@ -35,7 +35,7 @@ text::Tokenizer open_tokenizer(const io::Package& package) {
   const std::span<const std::byte> blob = package.blob("tokenizer");
   if (blob.empty())
     fail(ErrorCode::kCorrupt, "[session] {} holds no tokenizer", package.path().string());
-  return text::Tokenizer::from_blob(blob, package.owner());
+  return text::Tokenizer::from_blob(blob, package.owner(), package.path().string());
 }
 
 runtime::DecoderOptions decoder_options(const SessionOptions& options) {

@@ -11,14 +11,13 @@ namespace {
 
 constexpr const char* kSpaceMark = "\u2581";
 
-std::string json_string(std::string_view text) {
-  std::string scratch;
-  if (sanitise_utf8(text, &scratch)) {
-    fail(ErrorCode::kUnsupported, "[text] JSON cannot hold the token '{}': it is not UTF-8",
-         shown(scratch));
-  }
-  return Json(text).dump();
+void check_token(std::string_view piece, size_t id) {
+  if (is_utf8(piece)) return;
+  fail(ErrorCode::kUnsupported, "[text] JSON cannot hold the token {} '{}': it is not UTF-8", id,
+       shown(piece));
 }
+
+std::string json_string(std::string_view text) { return Json(text).dump(); }
 
 Json sequence(const char* member, std::vector<Json> parts) {
   if (parts.empty()) return nullptr;
@@ -177,11 +176,13 @@ std::string merges(const TokenizerData& data) {
 
 std::string Tokenizer::to_tokenizer_json() const {
   const TokenizerData data = impl_->blob.data();
+  for (size_t id = 0; id < data.pieces.size(); ++id) check_token(data.pieces[id], id);
   if (!data.extra_characters.empty()) {
     std::string example;
     append_utf8(data.extra_characters[0], &example);
     fail(ErrorCode::kUnsupported,
-         "[text] tokenizer.json cannot hold merges of '{}', which is no token itself", example);
+         "[text] tokenizer.json cannot hold merges of '{}', which is no token itself",
+         shown(example));
   }
   // llama.cpp has no unknown token in byte-level vocabularies, so a file that names one does not
   // use it.
@@ -212,12 +213,17 @@ std::string Tokenizer::to_tokenizer_config_json() const {
   out["add_bos_token"] = adds_bos();
   out["add_eos_token"] = !blob.suffix_ids().empty();
   const auto add = [&](const char* key, TokenId id) {
-    if (id >= 0) out[key] = std::string(blob.piece(id));
+    if (id < 0) return;
+    check_token(blob.piece(id), id);
+    out[key] = std::string(blob.piece(id));
   };
   add("bos_token", blob.bos());
   add("eos_token", blob.eos());
   add("pad_token", blob.pad());
   add("unk_token", blob.unk());
+  if (!is_utf8(blob.chat_template())) {
+    fail(ErrorCode::kUnsupported, "[text] JSON cannot hold the chat template: it is not UTF-8");
+  }
   if (!blob.chat_template().empty()) out["chat_template"] = std::string(blob.chat_template());
   out["clean_up_tokenization_spaces"] = false;
   out["tokenizer_class"] = "PreTrainedTokenizerFast";

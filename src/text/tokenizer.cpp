@@ -50,10 +50,11 @@ size_t next_cut(std::string_view text, size_t from) {
 
 }  // namespace
 
-Tokenizer::Impl::Impl(std::span<const std::byte> blob_bytes, std::shared_ptr<const void> blob_owner)
+Tokenizer::Impl::Impl(std::span<const std::byte> blob_bytes, std::shared_ptr<const void> blob_owner,
+                      std::string_view origin)
     : owner(std::move(blob_owner)),
       bytes(blob_bytes),
-      blob(Blob::open(blob_bytes)),
+      blob(Blob::open(blob_bytes, origin)),
       byte_tables(blob),
       pre_tokenizer(blob.splits()),
       raw_added(blob, false, plain_spelling),
@@ -61,16 +62,17 @@ Tokenizer::Impl::Impl(std::span<const std::byte> blob_bytes, std::shared_ptr<con
 
 Tokenizer open_tokenizer(const TokenizerData& data) {
   auto bytes = std::make_shared<const std::vector<std::byte>>(write_blob(data));
-  return Tokenizer(
-      std::make_shared<const Tokenizer::Impl>(std::span<const std::byte>(*bytes), bytes));
+  return Tokenizer(std::make_shared<const Tokenizer::Impl>(std::span<const std::byte>(*bytes),
+                                                           bytes, data.origin));
 }
 
-Tokenizer Tokenizer::from_blob(std::span<const std::byte> blob, std::shared_ptr<const void> owner) {
+Tokenizer Tokenizer::from_blob(std::span<const std::byte> blob, std::shared_ptr<const void> owner,
+                               std::string_view origin) {
   if (reinterpret_cast<uintptr_t>(blob.data()) % alignof(uint32_t) == 0) {
-    return Tokenizer(std::make_shared<const Impl>(blob, std::move(owner)));
+    return Tokenizer(std::make_shared<const Impl>(blob, std::move(owner), origin));
   }
   auto copy = std::make_shared<const std::vector<std::byte>>(blob.begin(), blob.end());
-  return Tokenizer(std::make_shared<const Impl>(std::span<const std::byte>(*copy), copy));
+  return Tokenizer(std::make_shared<const Impl>(std::span<const std::byte>(*copy), copy, origin));
 }
 
 std::vector<std::byte> Tokenizer::to_blob() const {

@@ -29,8 +29,10 @@ class Tokenizer {
   static Tokenizer from_hf(const std::filesystem::path& tokenizer_json,
                            const std::filesystem::path& tokenizer_config);
   // From the package's binary form, used in place: `blob` must stay mapped as long as `owner`
-  // lives. Checked, so hostile bytes give Corrupt, never undefined behaviour.
-  static Tokenizer from_blob(std::span<const std::byte> blob, std::shared_ptr<const void> owner);
+  // lives. Checked, so hostile bytes give Corrupt, never undefined behaviour. `origin` names the
+  // file in errors.
+  static Tokenizer from_blob(std::span<const std::byte> blob, std::shared_ptr<const void> owner,
+                             std::string_view origin);
   std::vector<std::byte> to_blob() const;
 
   struct EncodeOptions {

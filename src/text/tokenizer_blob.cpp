@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "text/shown.h"
+#include "text/utf8.h"
 
 // Layout, all numbers little endian:
 //   header   64 bytes: "PLTOKEN1", version, flags, space prefix, token count, bos, eos, unk, pad,
@@ -199,47 +200,76 @@ std::string pack_splits(const std::vector<SplitStage>& splits) {
   return out;
 }
 
-[[noreturn]] void corrupt(std::string_view what) {
-  fail(ErrorCode::kCorrupt, "[text] packed tokenizer: {}", what);
-}
-
-template <class T>
-std::span<const T> section(std::span<const std::byte> bytes, std::span<const SectionEntry> entries,
-                           Section which) {
-  const SectionEntry entry = entries[which];
-  if (entry.offset % 4 != 0 || entry.offset > bytes.size() ||
-      entry.size > bytes.size() - entry.offset || entry.size % sizeof(T) != 0) {
-    fail(ErrorCode::kCorrupt,
-         "[text] packed tokenizer: section {} (offset {}, {} bytes) does not lie in the {} bytes",
-         static_cast<uint32_t>(which), entry.offset, entry.size, bytes.size());
+// Reads the sections of a blob; errors name where it came from.
+class BlobReader {
+ public:
+  BlobReader(std::span<const std::byte> bytes, std::string_view origin)
+      : bytes_(bytes), origin_(origin) {
+    if (bytes.size() < sizeof header_ + kSections * sizeof(SectionEntry))
+      corrupt("too short for its header");
+    std::memcpy(&header_, bytes.data(), sizeof header_);
+    if (header_.magic != kMagic) corrupt("wrong magic");
+    if (header_.version != kVersion) {
+      fail(ErrorCode::kUnsupported,
+           "[text] '{}': its tokenizer has version {}, this program reads {}", origin_,
+           header_.version, kVersion);
+    }
   }
-  return {reinterpret_cast<const T*>(bytes.data() + entry.offset), entry.size / sizeof(T)};
-}
 
-// `begin` partitions [0, total) ascending into `parts` parts.
-void check_partition(std::span<const uint32_t> begin, uint64_t parts, uint64_t total,
-                     std::string_view what) {
-  bool good = begin.size() == parts + 1 && begin.front() == 0 && begin.back() == total;
-  for (size_t i = 0; good && i + 1 < begin.size(); ++i) good = begin[i] <= begin[i + 1];
-  if (!good) corrupt(what);
-}
+  const Header& header() const { return header_; }
 
-std::vector<SplitStage> unpack_splits(std::span<const char> bytes) {
-  std::vector<SplitStage> splits;
-  for (size_t i = 0; i < bytes.size();) {
-    uint32_t head[2];
-    if (bytes.size() - i < sizeof head || splits.size() == kMaxSplits)
-      corrupt("bad list of splits");
-    std::memcpy(head, bytes.data() + i, sizeof head);
-    i += sizeof head;
-    const uint64_t padded = (uint64_t{head[1]} + 3) / 4 * 4;
-    if (head[0] > static_cast<uint32_t>(SplitRule::kRegex) || padded > bytes.size() - i)
-      corrupt("bad list of splits");
-    splits.push_back({static_cast<SplitRule>(head[0]), std::string(bytes.data() + i, head[1])});
-    i += padded;
+  [[noreturn]] void corrupt(std::string_view what) const {
+    fail(ErrorCode::kCorrupt, "[text] '{}': its tokenizer: {}", origin_, what);
   }
-  return splits;
-}
+
+  template <class T>
+  std::span<const T> section(Section which) const {
+    SectionEntry entry;
+    std::memcpy(&entry, bytes_.data() + sizeof header_ + which * sizeof entry, sizeof entry);
+    if (entry.offset % 4 != 0 || entry.offset > bytes_.size() ||
+        entry.size > bytes_.size() - entry.offset || entry.size % sizeof(T) != 0) {
+      corrupt(fmt::format("section {} (offset {}, {} bytes) does not lie in the {} bytes",
+                          static_cast<uint32_t>(which), entry.offset, entry.size, bytes_.size()));
+    }
+    return {reinterpret_cast<const T*>(bytes_.data() + entry.offset), entry.size / sizeof(T)};
+  }
+
+  std::string_view text(Section which) const {
+    const std::span<const char> chars = section<char>(which);
+    return {chars.data(), chars.size()};
+  }
+
+  // `begin` partitions [0, total) ascending into `parts` parts.
+  void check_partition(std::span<const uint32_t> begin, uint64_t parts, uint64_t total,
+                       std::string_view what) const {
+    bool good = begin.size() == parts + 1 && begin.front() == 0 && begin.back() == total;
+    for (size_t i = 0; good && i + 1 < begin.size(); ++i) good = begin[i] <= begin[i + 1];
+    if (!good) corrupt(what);
+  }
+
+  std::vector<SplitStage> splits() const {
+    const std::span<const char> bytes = section<char>(kSplits);
+    std::vector<SplitStage> splits;
+    for (size_t i = 0; i < bytes.size();) {
+      uint32_t head[2];
+      if (bytes.size() - i < sizeof head || splits.size() == kMaxSplits)
+        corrupt("bad list of splits");
+      std::memcpy(head, bytes.data() + i, sizeof head);
+      i += sizeof head;
+      const uint64_t padded = (uint64_t{head[1]} + 3) / 4 * 4;
+      if (head[0] > static_cast<uint32_t>(SplitRule::kRegex) || padded > bytes.size() - i)
+        corrupt("bad list of splits");
+      splits.push_back({static_cast<SplitRule>(head[0]), std::string(bytes.data() + i, head[1])});
+      i += padded;
+    }
+    return splits;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::string_view origin_;
+  Header header_;
+};
 
 }  // namespace
 
@@ -273,75 +303,68 @@ std::vector<std::byte> write_blob(const TokenizerData& data) {
   return out.finish(header);
 }
 
-Blob Blob::open(std::span<const std::byte> bytes) {
-  Header header;
-  if (bytes.size() < sizeof header + kSections * sizeof(SectionEntry))
-    corrupt("too short for its header");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (header.magic != kMagic) corrupt("wrong magic");
-  if (header.version != kVersion) {
-    fail(ErrorCode::kUnsupported, "[text] packed tokenizer: version {}, this program reads {}",
-         header.version, kVersion);
-  }
+Blob Blob::open(std::span<const std::byte> bytes, std::string_view origin) {
+  const BlobReader reader(bytes, origin);
+  const Header& header = reader.header();
   const uint32_t n = header.token_count;
-  if (n == 0 || n > kMaxTokens) corrupt("absurd number of tokens");
+  if (n == 0 || n > kMaxTokens) reader.corrupt("absurd number of tokens");
   if (header.space_prefix > static_cast<uint32_t>(SpacePrefix::kFirstUnlessSpace))
-    corrupt("unknown space rule");
-  const std::span<const SectionEntry> entries(
-      reinterpret_cast<const SectionEntry*>(bytes.data() + sizeof header), kSections);
+    reader.corrupt("unknown space rule");
   Blob blob;
+  blob.origin_ = origin;
   blob.token_count_ = n;
   blob.flags_ = header.flags;
   blob.space_prefix_ = static_cast<SpacePrefix>(header.space_prefix);
   const auto is_token = [n](int64_t id) { return id >= 0 && id < n; };
   const auto special = [&](int32_t id) {
-    if (id != -1 && !is_token(id)) corrupt("a special token is outside the vocabulary");
+    if (id != -1 && !is_token(id)) reader.corrupt("a special token is outside the vocabulary");
     return id;
   };
   blob.bos_ = special(header.bos), blob.eos_ = special(header.eos);
   blob.unk_ = special(header.unk), blob.pad_ = special(header.pad);
 
-  blob.piece_begin_ = section<uint32_t>(bytes, entries, kPieceBegin);
-  blob.pieces_ = section<char>(bytes, entries, kPieces);
-  check_partition(blob.piece_begin_, n, blob.pieces_.size(), "bad piece offsets");
-  blob.kinds_ = section<uint8_t>(bytes, entries, kKinds);
+  blob.piece_begin_ = reader.section<uint32_t>(kPieceBegin);
+  blob.pieces_ = reader.section<char>(kPieces);
+  reader.check_partition(blob.piece_begin_, n, blob.pieces_.size(), "bad piece offsets");
+  blob.kinds_ = reader.section<uint8_t>(kKinds);
   if (blob.kinds_.size() != n || *std::max_element(blob.kinds_.begin(), blob.kinds_.end()) >
                                      static_cast<uint8_t>(TokenKind::kUnused)) {
-    corrupt("bad token kinds");
+    reader.corrupt("bad token kinds");
   }
   const auto all_tokens = [&](auto ids) { return std::all_of(ids.begin(), ids.end(), is_token); };
-  blob.sorted_ = section<uint32_t>(bytes, entries, kSorted);
-  if (!all_tokens(blob.sorted_)) corrupt("bad piece index");
+  blob.sorted_ = reader.section<uint32_t>(kSorted);
+  if (!all_tokens(blob.sorted_)) reader.corrupt("bad piece index");
 
-  blob.extra_ = section<uint32_t>(bytes, entries, kExtra);
-  if (blob.extra_.size() > kMaxTokens) corrupt("absurd number of characters");
+  blob.extra_ = reader.section<uint32_t>(kExtra);
+  if (blob.extra_.size() > kMaxTokens) reader.corrupt("absurd number of characters");
   const uint32_t symbols = blob.symbol_count();
-  blob.merge_begin_ = section<uint32_t>(bytes, entries, kMergeBegin);
-  blob.merges_ = section<Merge>(bytes, entries, kMerges);
-  check_partition(blob.merge_begin_, symbols, blob.merges_.size(), "bad merge offsets");
+  blob.merge_begin_ = reader.section<uint32_t>(kMergeBegin);
+  blob.merges_ = reader.section<Merge>(kMerges);
+  reader.check_partition(blob.merge_begin_, symbols, blob.merges_.size(), "bad merge offsets");
   for (const Merge& merge : blob.merges_) {
     if (merge.right >= symbols || merge.result >= n)
-      corrupt("a merge names a symbol outside the vocabulary");
+      reader.corrupt("a merge names a symbol outside the vocabulary");
   }
-  blob.scores_ = section<float>(bytes, entries, kScores);
+  blob.scores_ = reader.section<float>(kScores);
   if (!blob.scores_.empty() && blob.scores_.size() != n)
-    corrupt("scores for another number of tokens");
-  blob.added_ = section<Added>(bytes, entries, kAdded);
+    reader.corrupt("scores for another number of tokens");
+  blob.added_ = reader.section<Added>(kAdded);
   for (const Added& token : blob.added_) {
     if (token.id >= n || blob.piece(token.id).empty())
-      corrupt("an added token is outside the vocabulary");
+      reader.corrupt("an added token is outside the vocabulary");
+    // It is looked for in text, which it must not cut inside a character.
+    if (!is_utf8(blob.piece(token.id))) {
+      reader.corrupt(fmt::format("the added token {} '{}' is not UTF-8", token.id,
+                                 shown(blob.piece(token.id))));
+    }
   }
-  blob.prefix_ids_ = section<TokenId>(bytes, entries, kPrefix);
-  blob.suffix_ids_ = section<TokenId>(bytes, entries, kSuffix);
+  blob.prefix_ids_ = reader.section<TokenId>(kPrefix);
+  blob.suffix_ids_ = reader.section<TokenId>(kSuffix);
   if (!all_tokens(blob.prefix_ids_) || !all_tokens(blob.suffix_ids_))
-    corrupt("bad prefix or suffix");
-  blob.splits_ = unpack_splits(section<char>(bytes, entries, kSplits));
-  const auto text = [&](Section which) {
-    const std::span<const char> chars = section<char>(bytes, entries, which);
-    return std::string_view(chars.data(), chars.size());
-  };
-  blob.pre_name_ = text(kPreName);
-  blob.chat_template_ = text(kTemplate);
+    reader.corrupt("bad prefix or suffix");
+  blob.splits_ = reader.splits();
+  blob.pre_name_ = reader.text(kPreName);
+  blob.chat_template_ = reader.text(kTemplate);
   return blob;
 }
 
@@ -367,7 +390,7 @@ int64_t Blob::find_extra(uint32_t code_point) const {
 
 TokenizerData Blob::data() const {
   TokenizerData data;
-  data.origin = "packed tokenizer";
+  data.origin = origin_;
   data.byte_level = flag(kByteLevel);
   data.ignore_merges = flag(kIgnoreMerges);
   data.fuse_unknown = flag(kFuseUnknown);

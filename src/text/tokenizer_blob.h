@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -26,8 +27,9 @@ class Blob {
     uint32_t id, flags;
   };
 
-  // `bytes` begins at a multiple of 4. Errors: Corrupt; Unsupported for a newer version.
-  static Blob open(std::span<const std::byte> bytes);
+  // `bytes` begins at a multiple of 4. Errors, naming `origin`: Corrupt; Unsupported for a newer
+  // version.
+  static Blob open(std::span<const std::byte> bytes, std::string_view origin);
 
   uint32_t token_count() const { return token_count_; }
   uint32_t symbol_count() const { return token_count_ + static_cast<uint32_t>(extra_.size()); }
@@ -55,6 +57,7 @@ class Blob {
   std::string_view chat_template() const { return chat_template_; }
   std::string_view pre_name() const { return pre_name_; }
   const std::vector<SplitStage>& splits() const { return splits_; }
+  const std::string& origin() const { return origin_; }
 
   // The whole content again, for the writers of other formats.
   TokenizerData data() const;
@@ -71,6 +74,7 @@ class Blob {
   std::span<const Added> added_;
   std::span<const TokenId> prefix_ids_, suffix_ids_;
   std::string_view pre_name_, chat_template_;
+  std::string origin_;
   std::vector<SplitStage> splits_;
 };
 

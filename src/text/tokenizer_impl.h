@@ -16,8 +16,9 @@ namespace packlight::text {
 // A tokenizer at work: the blob, and what is built from it once (patterns compiled, bytes looked
 // up).
 struct Tokenizer::Impl {
-  // `bytes` begins at a multiple of 4 and lives as long as `owner`.
-  Impl(std::span<const std::byte> bytes, std::shared_ptr<const void> owner);
+  // `bytes` begins at a multiple of 4 and lives as long as `owner`; errors name `origin`.
+  Impl(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+       std::string_view origin);
 
   std::shared_ptr<const void> owner;
   std::span<const std::byte> bytes;

@@ -132,4 +132,9 @@ bool sanitise_utf8(std::string_view bytes, std::string* out) {
   return true;
 }
 
+bool is_utf8(std::string_view bytes) {
+  std::string scratch;
+  return !sanitise_utf8(bytes, &scratch);
+}
+
 }  // namespace packlight::text

@@ -31,4 +31,6 @@ std::string replace_ill_formed(std::string_view bytes);
 // them). Returns whether `out` was needed; otherwise `bytes` is well-formed and `out` untouched.
 bool sanitise_utf8(std::string_view bytes, std::string* out);
 
+bool is_utf8(std::string_view bytes);
+
 }  // namespace packlight::text

@@ -57,7 +57,7 @@ TEST_P(Vocabulary, GivesTheIdsOfLlamaCpp) {
 TEST_P(Vocabulary, SurvivesTheBlob) {
   PACKLIGHT_NEEDS(path());
   const std::vector<std::byte> blob = Tokenizer::from_gguf(io::read_gguf(path())).to_blob();
-  const Tokenizer tokenizer = Tokenizer::from_blob(blob, nullptr);
+  const Tokenizer tokenizer = Tokenizer::from_blob(blob, nullptr, "x.plk");
   EXPECT_EQ(tokenizer.to_blob(), blob);
   for (const Golden& golden : read_golden(GetParam()))
     expect_ids(tokenizer, golden, "from the blob");

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -138,6 +139,41 @@ TEST(Stream, KeepsTheSpaceWhereATextGoesOn) {
   EXPECT_EQ(rest.push(kFirstPiece), " time");
 }
 
+// Such a token would cut text inside a character, and PCRE2 reads beyond the end of what is left.
+TEST(AddedTokens, MustBeUtf8) {
+  std::vector<std::string> tokens = {"a", "b", "\x82\xac"};
+  const auto set = [&](int32_t type) {
+    GgufEntries entries = with(tiny_byte_level(), "tokenizer.ggml.tokens", {tokens});
+    entries = with(entries, "tokenizer.ggml.token_type", {std::vector<int32_t>{1, 1, type}});
+    entries = with(entries, "tokenizer.ggml.bos_token_id", {uint32_t{0}});
+    entries = with(entries, "tokenizer.ggml.eos_token_id", {uint32_t{2}});
+    return with(entries, "tokenizer.ggml.merges", {std::vector<std::string>{}});
+  };
+  for (const int32_t type : {2, 3, 4}) {
+    expect_error(ErrorCode::kCorrupt, {"tiny.gguf", "added token 2", "not UTF-8"},
+                 [&] { Tokenizer::from_gguf(gguf_of(set(type))); });
+  }
+  std::vector<std::byte> blob = Tokenizer::from_gguf(gguf_of(tiny_byte_level())).to_blob();
+  const std::string piece = "</s><u>";
+  const auto at = std::search(blob.begin(), blob.end(), piece.begin(), piece.end(),
+                              [](std::byte a, char b) { return a == static_cast<std::byte>(b); });
+  ASSERT_NE(at, blob.end());
+  at[5] = std::byte{0x82};
+  expect_error(ErrorCode::kCorrupt, {"x.plk", "added token 12", "not UTF-8"},
+               [&] { Tokenizer::from_blob(blob, nullptr, "x.plk"); });
+  // An ordinary token that is not UTF-8 is never found; only JSON cannot hold it.
+  const Tokenizer tokenizer = Tokenizer::from_gguf(gguf_of(set(1)));
+  EXPECT_EQ(tokenizer.encode("ab\u20ac", {false, false}), (Ids{0, 1}));
+  expect_error(ErrorCode::kUnsupported, {"token 2 '\uFFFD\uFFFD'", "not UTF-8"},
+               [&] { tokenizer.to_tokenizer_json(); });
+  expect_error(ErrorCode::kUnsupported, {"token 2", "not UTF-8"},
+               [&] { tokenizer.to_tokenizer_config_json(); });
+  GgufEntries entries = with(tiny_byte_level(), "tokenizer.chat_template", {std::string("\xff")});
+  const Tokenizer odd = Tokenizer::from_gguf(gguf_of(entries));
+  expect_error(ErrorCode::kUnsupported, {"chat template", "not UTF-8"},
+               [&] { odd.to_tokenizer_config_json(); });
+}
+
 TEST(FromGguf, RefusesWhatItDoesNotKnow) {
   const auto load = [](GgufEntries entries) {
     return [entries] { Tokenizer::from_gguf(gguf_of(entries)); };
@@ -190,7 +226,7 @@ TEST(Blob, SurvivesHostileBytes) {
   const std::vector<std::byte> blob = original.to_blob();
   const auto use = [](const std::vector<std::byte>& bytes) {
     try {
-      const Tokenizer tokenizer = Tokenizer::from_blob(bytes, nullptr);
+      const Tokenizer tokenizer = Tokenizer::from_blob(bytes, nullptr, "x.plk");
       const Ids ids = tokenizer.encode("abcde <s> abc<u>\xC3", {true, true});
       tokenizer.decode(ids, true);
       tokenizer.find("ab");
@@ -209,7 +245,12 @@ TEST(Blob, SurvivesHostileBytes) {
   for (size_t size = 0; size < blob.size(); size += 3) {
     use(std::vector<std::byte>(blob.begin(), blob.begin() + size));
   }
-  expect_error(ErrorCode::kCorrupt, {"too short"}, [] { Tokenizer::from_blob({}, nullptr); });
+  expect_error(ErrorCode::kCorrupt, {"x.plk", "too short"},
+               [] { Tokenizer::from_blob({}, nullptr, "x.plk"); });
+  std::vector<std::byte> bytes = blob;
+  bytes[0] = std::byte{0};
+  expect_error(ErrorCode::kCorrupt, {"x.plk", "wrong magic"},
+               [&] { Tokenizer::from_blob(bytes, nullptr, "x.plk"); });
 }
 
 TEST(Blob, NeedsNoAlignment) {
@@ -217,7 +258,7 @@ TEST(Blob, NeedsNoAlignment) {
   std::vector<std::byte> shifted(blob.size() + 1);
   std::memcpy(shifted.data() + 1, blob.data(), blob.size());
   const Tokenizer tokenizer =
-      Tokenizer::from_blob(std::span<const std::byte>(shifted).subspan(1), nullptr);
+      Tokenizer::from_blob(std::span<const std::byte>(shifted).subspan(1), nullptr, "x.plk");
   EXPECT_EQ(tokenizer.encode("abcde"), (Ids{7, 8}));
 }
 

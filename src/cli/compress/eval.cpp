@@ -40,7 +40,7 @@ Subject load(const std::string& path, const Arguments& arguments) {
   if (io::detect_model_kind(path) == io::ModelKind::kPackage) {
     auto package = std::make_shared<const io::Package>(io::Package::open(path));
     const std::span<const std::byte> blob = package->blob("tokenizer");
-    if (!blob.empty()) subject.tokenizer = text::Tokenizer::from_blob(blob, package->owner());
+    if (!blob.empty()) subject.tokenizer = text::Tokenizer::from_blob(blob, package->owner(), path);
     subject.source = eval::package_source(std::move(package), arguments.context, arguments.threads);
   } else {
     subject.model = std::make_unique<import::LanguageModel>(import::load_language_model(path));
