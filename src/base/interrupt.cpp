@@ -27,7 +27,7 @@ void install_interrupt_handler() {
 bool interrupted() noexcept { return flag != 0; }
 
 void check_interrupt() {
-  if (flag != 0) fail(ErrorCode::kInterrupted, "interrupted; nothing that was complete was changed");
+  if (flag != 0) fail(ErrorCode::kInterrupted, "interrupted; every earlier file is as it was");
 }
 
 }  // namespace packlight::base

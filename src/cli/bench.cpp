@@ -69,6 +69,7 @@ class Bench {
       const int64_t end = std::min(flags_.prompt, at + kPiece);
       tokens_.clear();
       for (int64_t i = at; i < end; ++i) tokens_.push_back({ids[i], 0, i + 1 == flags_.prompt});
+      base::check_interrupt();
       decoder_.forward(tokens_);
     }
     return static_cast<double>(flags_.prompt) / seconds_since(start);
@@ -84,6 +85,7 @@ class Bench {
     for (int64_t i = 0; i < flags_.decode; ++i) {
       tokens_.clear();
       for (int s = 0; s < flags_.batch; ++s) tokens_.push_back({next[s], s, true});
+      base::check_interrupt();
       const std::span<const float> logits = decoder_.forward(tokens_);
       for (int s = 0; s < flags_.batch; ++s)
         next[s] = runtime::argmax(logits.subspan(s * vocab, vocab));
@@ -153,8 +155,12 @@ Results measure(const BenchFlags& flags) {
          flags.model, io::model_kind_name(kind), flags.model);
   }
   auto package = std::make_shared<const io::Package>(io::Package::open(flags.model));
+  const int64_t positions = package->config().max_positions, longest = std::max(flags.prompt, flags.decode);
+  if (positions > 0 && longest > positions) {
+    fail(ErrorCode::kInvalidArgument, "[bench] {} tokens, but '{}' has {} positions", longest, flags.model, positions);
+  }
   Bench bench(package, flags);
-  base::Progress progress("benchmark", flags.repetitions + 1);
+  base::Progress progress("Measuring", flags.repetitions + 1);
   const auto once = [&](Results& r) {
     if (flags.prompt > 0) r.prefill.values.push_back(bench.prefill());
     if (flags.decode > 0) r.decode.values.push_back(bench.decode());
