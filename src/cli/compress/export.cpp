@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "base/fail.h"
 #include "base/json.h"
@@ -37,10 +38,18 @@ void limit_context(import::LanguageModel& model, int64_t context) {
   model.config.max_positions = context;
 }
 
+// Other formats carry no checksums: damage must not pass into them.
+void check_sound(const std::string& package) {
+  const std::vector<std::string> damaged = io::Package::open(package).damaged_blocks();
+  if (damaged.empty()) return;
+  fail(ErrorCode::kCorrupt, "[export] '{}': the bytes of {} differ from their checksum", package, fmt::join(damaged, ", "));
+}
+
 void export_verb(const ExportFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   check_output(flags.model, flags.output);
   import::LanguageModel model = import::load_language_model(flags.model);
+  if (model.kind == io::ModelKind::kPackage) check_sound(flags.model);
   if (flags.context > 0) limit_context(model, flags.context);
   if (flags.format == "gguf") {
     deploy::write_gguf_model(model, flags.output);
@@ -63,7 +72,8 @@ void add_export(CLI::App& app) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* verb = app.add_subcommand("export", "Write a model, quantized or not, in a format that other engines read");
   verb->add_option("MODEL", flags->model, "package, GGUF file or Hugging Face folder")->required();
-  verb->add_option("--format", flags->format, "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in compressed-tensors form")
+  verb->add_option("--format", flags->format, "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in compressed-tensors form, an INT8 embedding "
+                   "that is also the head as F32, because no reader knows it packed")
       ->required()
       ->check(CLI::IsMember({"gguf", "hf"}));
   verb->add_option("-o,--output", flags->output, "file or folder to write")->required();
