@@ -32,6 +32,12 @@ Json parse_json(std::string_view text, std::string_view origin) {
   }
 }
 
+void check_is_text(std::string_view text, const std::filesystem::path& path) {
+  const size_t zero = text.find('\0');
+  if (zero == std::string_view::npos) return;
+  fail(ErrorCode::kInvalidArgument, "[text] '{}' is no plain text: byte {} is zero", path.string(), zero);
+}
+
 bool is_utf8(std::string_view text) {
   try {
     Json(text).dump();

@@ -16,6 +16,9 @@ namespace base {
 // Errors: Corrupt with position and reason.
 Json parse_json(std::string_view text, std::string_view origin);
 
+// Errors: InvalidArgument naming the first byte when a text file holds a zero byte, which text does not.
+void check_is_text(std::string_view text, const std::filesystem::path& path);
+
 // Whether `text` may be a string of a Json that is written out.
 bool is_utf8(std::string_view text);
 

@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/mapped_file.h"
 
 namespace packlight::calib {
@@ -27,6 +28,7 @@ TextTokens tokens_from_text(const std::filesystem::path& path, const text::Token
   }
   const auto file = base::MappedFile::open(path);
   const auto bytes = file->bytes();
+  base::check_is_text({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
   TextTokens out;
   out.tokens.window = window;
   out.hash = base::hex64(base::hash64(bytes));

@@ -213,8 +213,8 @@ void print_text(const std::string& path, const Json& m) {
   const Json& a = m["architecture"];
   const Json& tokenizer = m["tokenizer"];
   fmt::print("{}: {}\n", path, shown(m["kind"]));
-  fmt::print("architecture   {} {}: {} layers, width {}, {} heads on {} KV heads of {}, FFN {}, vocabulary {}{}\n",
-             shown(a["family"]), shown(a["name"]), a["layers"].dump(), a["hidden_size"].dump(), a["heads"].dump(),
+  fmt::print("architecture   {}{}: {} layers, width {}, {} heads on {} KV heads of {}, FFN {}, vocabulary {}{}\n",
+             shown(a["family"]), a["name"] == "" ? "" : " " + shown(a["name"]), a["layers"].dump(), a["hidden_size"].dump(), a["heads"].dump(),
              a["kv_heads"].dump(), a["head_dim"].dump(), a["ffn_size"].dump(), a["vocab_size"].dump(),
              a["tied_embeddings"].get<bool>() ? ", tied embedding" : "");
   fmt::print("positions      context {}, rotary base {}{}{}\n", a["max_positions"].dump(), a["rope_theta"].dump(),

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "base/fail.h"
 #include "base/interrupt.h"
@@ -40,6 +42,18 @@ void check_verb(const CLI::App& app, int argc, char** argv) {
   packlight::fail(packlight::ErrorCode::kInvalidArgument, "[cli] '{}' is no verb: there are {}", argv[1], known);
 }
 
+// CLI11 complains of a missing flag before it does of a mistyped one, and names no verb.
+std::string usage_error(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> verbs = app.get_subcommands();
+  if (verbs.empty()) return fmt::format("{} (see packlight --help)", error.what());
+  std::vector<std::string> unknown = verbs.front()->remaining();
+  const auto flag = std::ranges::find_if(unknown, [](const std::string& word) { return word.starts_with("-"); });
+  const std::string what = flag != unknown.end()      ? fmt::format("'{}' is no option", *flag)
+                           : !unknown.empty()         ? fmt::format("'{}' is one argument too many", unknown.front())
+                                                      : std::string(error.what());
+  return fmt::format("{} (see packlight {} --help)", what, verbs.front()->get_name());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -69,7 +83,7 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    print_error(fmt::format("{} (see packlight --help)", e.what()));
+    print_error(usage_error(app, e));
     return kFailed;
   } catch (const Error& e) {
     print_error(e.what());

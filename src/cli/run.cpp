@@ -180,6 +180,7 @@ void add_run(CLI::App& app) {
                                          "or with --chat as a conversation, a turn a line");
   verb->add_option("-n,--max-tokens", flags->request.max_tokens,
                    "Tokens to generate at most; -1: until the model ends or the context is full")
+      ->check(CLI::Range(-1, 1 << 24))
       ->capture_default_str();
   verb->add_flag("--chat", flags->chat,
                  "Put the prompt in the model's chat format (the default when the model has one)");
@@ -215,7 +216,7 @@ void add_run(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--json", flags->json,
-                 "One JSON object with the text, token ids, end reason and speeds");
+                 "One JSON object a turn with the text, token ids, end reason and speeds");
   verb->footer(
       "Samplers act in this order: repetition penalty, temperature, top-k, top-p, min-p.\n"
       "Examples:\n"

@@ -150,7 +150,7 @@ PerplexityReport measure_perplexity(LogitSource& model, LogitSource* original, s
   const int64_t chunks = checked_chunks(model, original, tokens, options), context = options.context;
   const int64_t first = context / 2;
   Measurement measurement(model, original, options);
-  base::Progress progress("evaluate", static_cast<uint64_t>(chunks));
+  base::Progress progress("Evaluating", static_cast<uint64_t>(chunks));
   int64_t at_once = model.windows_per_pass();
   if (original) at_once = std::max(at_once, original->windows_per_pass());
   for (int64_t chunk = 0; chunk < chunks; chunk += at_once) {
@@ -175,6 +175,7 @@ PerplexityReport measure_perplexity(LogitSource& model, LogitSource* original, s
 
 std::vector<TokenId> tokens_of_file(const std::filesystem::path& path, const text::Tokenizer& tokenizer) {
   std::string text = base::read_text_file(path);
+  base::check_is_text(text, path);
   if (!text.empty() && text.back() == '\n') text.pop_back();
   std::vector<TokenId> tokens;
   if (!text.empty()) tokens = tokenizer.encode(text);

@@ -268,12 +268,15 @@ class Parser {
     for (size_t i = 0; i < offsets.size(); ++i) {
       TensorRecord& record = file_.tensors[i];
       const uint64_t size = tensor_bytes(record.dtype, record.shape, record.name, file_.path);
-      if (offsets[i] % alignment != 0 || offsets[i] > data_bytes ||
-          size > data_bytes - offsets[i]) {
+      if (offsets[i] % alignment != 0) {
+        fail(ErrorCode::kCorrupt, "[gguf] '{}' tensor '{}': offset {} is misaligned (to {})",
+             file_.path, record.name, offsets[i], alignment);
+      }
+      if (offsets[i] > data_bytes || size > data_bytes - offsets[i]) {
         fail(ErrorCode::kCorrupt,
-             "[gguf] '{}' tensor '{}': {} bytes at offset {} are misaligned (to {}) or leave the "
-             "{} bytes of data",
-             file_.path, record.name, size, offsets[i], alignment, data_bytes);
+             "[gguf] '{}' tensor '{}': {} bytes at offset {}, but the file holds {} bytes of data: "
+             "it is truncated or damaged",
+             file_.path, record.name, size, offsets[i], data_bytes);
       }
       if (size == 0) continue;
       record.bytes = bytes_.subspan(data_begin + offsets[i], size);

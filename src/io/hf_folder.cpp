@@ -143,7 +143,7 @@ ModelKind detect_model_kind(const fs::path& path) {
   }
   if (looks_like_onnx(bytes)) return ModelKind::kOnnx;
   fail(ErrorCode::kUnsupported,
-       "[io] '{}' is no GGUF file, Hugging Face folder, package or ONNX model", path.string());
+       "[io] '{}' is no GGUF file, Hugging Face folder or package", path.string());
 }
 
 const char* model_kind_name(ModelKind kind) {

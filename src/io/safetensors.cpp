@@ -157,7 +157,13 @@ TensorRecord make_record(Entry& entry, uint64_t expected_begin, std::span<const 
          origin, entry.name, entry.dtype);
   }
   const uint64_t begin = entry.offsets[0], end = entry.offsets[1];
-  if (begin != expected_begin || end < begin || end > data.size()) {
+  if (begin == expected_begin && end >= begin && end > data.size()) {
+    fail(ErrorCode::kCorrupt,
+         "[safetensors] '{}' tensor '{}': bytes {}..{}, but the file holds {} bytes of data: it is "
+         "truncated or damaged",
+         origin, entry.name, begin, end, data.size());
+  }
+  if (begin != expected_begin || end < begin) {
     fail(ErrorCode::kCorrupt,
          "[safetensors] '{}' tensor '{}': bytes {}..{} do not follow byte {} inside {} bytes of "
          "data",

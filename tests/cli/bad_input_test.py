@@ -39,6 +39,11 @@ class BadInput(command.CommandTest):
         self.fail_with("eval", model, "--text", self.text(), "--chunks", "-1", needles=["--chunks"])
         self.fail_with("quantize", model, "-o", self.out(), "--scheme", "int5", "--group-size", 32, needles=["int5"])
         self.fail_with("frobnicate", needles=["frobnicate"])
+        # The mistake is named, not what it makes missing.
+        self.fail_with("quantize", model, "-o", self.out(), "--schem", "w4a8",
+                       needles=["'--schem' is no option", "packlight quantize --help"])
+        self.fail_with("eval", model, "more", "--text", self.text(), needles=["'more' is one argument too many"])
+        self.fail_with("run", model, "-p", "Hi", "-n", "-5", needles=["--max-tokens", "-5"])
 
     def test_not_a_model(self):
         for name, content in (("empty", b""), ("noise", bytes(range(256)) * 40), ("text.txt", b"Once upon a time\n")):
@@ -96,6 +101,10 @@ class BadInput(command.CommandTest):
         self.fail_with("eval", model, "--text", empty, needles=["empty.txt", "no tokens"])
         self.fail_with("eval", model, "--text", self.write("line.txt", "\n"), needles=["line.txt", "no tokens"])
         self.fail_with("eval", model, "--text", self.folder / "absent.txt", needles=["absent.txt"])
+        binary = self.write("binary.txt", b"Once\0upon a time")
+        self.fail_with("eval", model, "--text", binary, needles=["binary.txt", "no plain text", "byte 4"])
+        self.fail_with("quantize", model, "-o", self.out(), "--scheme", "int4", "--group-size", 32, "--calib", binary,
+                       needles=["binary.txt", "no plain text", "byte 4"])
         self.fail_with("quantize", model, "-o", self.out(), "--scheme", "int4", "--group-size", 32, "--calib", empty,
                        needles=["empty.txt"])
 
@@ -115,6 +124,8 @@ class BadInput(command.CommandTest):
         damaged = self.write("damaged.plk", bytes(data))
         result = self.run_command("verify", damaged)
         self.check_failure(result, "damaged.plk", "model.layers", prints=True)
+        self.fail_with("export", damaged, "--format", "gguf", "-o", self.folder / "out.gguf",
+                       needles=["damaged.plk", "model.layers", "checksum"])
         for size in (0, 7, 8, 100, len(data) // 3, len(data) - 1):
             self.fail_with("run", self.write("cut.plk", bytes(data[:size])), "-p", "Hi", needles=["cut.plk"])
 
@@ -199,6 +210,7 @@ class BadInput(command.CommandTest):
         self.fail_with("eval", model, "--text", text, "--ctx", 256, needles=[model, "256", "128 positions"])
         package = self.package(model)
         self.fail_with("eval", package, "--text", text, "--ctx", 256, needles=[package, "256", "128 positions"])
+        self.fail_with("bench", package, "-p", 129, needles=[package, "129", "128 positions"])
         self.succeed("quantize", model, "-o", self.out(), "--scheme", "w4a8", "--group-size", 32, "--calib", text)
 
     def test_name_not_utf8(self):

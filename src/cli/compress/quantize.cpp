@@ -183,7 +183,7 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--group-size", flags->group_size, "columns that share a scale")
       ->check(CLI::IsMember({"32", "64", "128", "row"}))
       ->capture_default_str();
-  verb->add_flag("--asym", flags->asymmetric, "INT4 with zero points");
+  verb->add_flag("--asym", flags->asymmetric, "INT4 with zero points; such a package rarely fits GGUF exactly, a Hugging Face folder it does");
   verb->add_option("--scale", flags->scale, "absmax: nothing clips; search: least error weighted by calibration text")
       ->check(CLI::IsMember({"absmax", "search"}))
       ->capture_default_str();
@@ -203,7 +203,8 @@ void add_quantize(CLI::App& app) {
       ->transform(CLI::AsSizeValue(false))
       ->default_str("1G");
   verb->add_option("--threads", flags->threads, "0: one per processor")->check(CLI::Range(0, 1024))->capture_default_str();
-  verb->add_flag("--json", flags->json, "a report for machines on standard output");
+  verb->add_flag("--json", flags->json,
+                 "a report for machines on standard output; relative_error of a layer: sum h (w - w')^2 / sum h w^2, h the importance");
   verb->footer(
       "Examples:\n"
       "  packlight quantize model.gguf -o model.plk --scheme w4a8 --group-size 32 --calib text.txt\n"

@@ -121,7 +121,7 @@ std::string configuration_difference(const io::Package& package, const import::L
   }
   const std::span<const std::byte> tokenizer = package.blob("tokenizer");
   const std::vector<std::byte> blob = again.tokenizer ? again.tokenizer->to_blob() : std::vector<std::byte>();
-  return std::ranges::equal(tokenizer, blob) ? "" : "the tokenizer differs";
+  return std::ranges::equal(tokenizer, blob) ? "" : "the tokenizer (formats keep different parts of one: compare with the very file that was quantized)";
 }
 
 void check_recipe(const io::Package& package, const Arguments& arguments, int threads, Findings& findings) {
