@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "cli/verbs.h"
 #include "codec/dtype.h"
+#include "io/compressed_tensors.h"
 #include "io/gguf.h"
 #include "io/hf_folder.h"
 #include "io/package.h"
@@ -83,11 +85,35 @@ Inspection inspect_gguf(const std::string& path) {
   return out;
 }
 
+// The codes, scales, zero points and shape of a compressed matrix are one weight of rows x cols parameters.
+std::vector<TensorRow> rows_of(const io::HfFolder& folder, const io::DecoderConfig& config) {
+  std::vector<TensorRow> rows;
+  std::set<std::string, std::less<>> parts;
+  if (io::CompressedTensors::present(folder)) {
+    const io::CompressedTensors compressed(folder);
+    for (const io::TensorSpec& spec : io::decoder_tensors(config)) {
+      const std::string module = spec.name.substr(0, spec.name.rfind('.'));
+      if (spec.is_vector || !compressed.contains(module)) continue;
+      TensorRow row{spec.name, fmt::format("INT{}", compressed.bits(module)), {spec.rows, spec.cols},
+                    static_cast<uint64_t>(spec.rows) * static_cast<uint64_t>(spec.cols), 0};
+      for (const std::string& name : compressed.tensor_names(module)) {
+        row.bytes += folder.find(name)->bytes.size();
+        parts.insert(name);
+      }
+      rows.push_back(std::move(row));
+    }
+  }
+  for (const io::TensorRecord& t : folder.tensors) {
+    if (!parts.contains(t.name)) rows.push_back(row_of(t));
+  }
+  return rows;
+}
+
 Inspection inspect_hf(const std::string& path) {
   const io::HfFolder folder = io::read_hf_folder(path);
   const Json* generation = folder.generation_config ? &*folder.generation_config : nullptr;
   Inspection out{io::ModelKind::kHfFolder, io::decoder_config_from_hf(folder.config, generation, path), {}, {}, {}};
-  for (const io::TensorRecord& t : folder.tensors) out.tensors.push_back(row_of(t));
+  out.tensors = rows_of(folder, out.config);
   if (!folder.tokenizer_json.empty()) {
     out.tokenizer =
         describe_tokenizer([&] { return text::Tokenizer::from_hf(folder.tokenizer_json, folder.tokenizer_config); });

@@ -38,6 +38,8 @@ class CompressedTensors {
   bool contains(std::string_view module) const;
   // The names of the tensors that make up a compressed module.
   std::vector<std::string> tensor_names(std::string_view module) const;
+  // Bits of a code: 4 or 8.
+  int bits(std::string_view module) const { return scheme(module).bits; }
   // The weight: tiles with the file's codes and scales, bit for bit. Dense F32 (q - zero) * scale
   // where tiles cannot hold it: scales that are no F16 numbers, asymmetric INT8, a code of -128,
   // groups that are no multiple of 32. Errors: Corrupt when the parts contradict each other;

@@ -54,6 +54,18 @@ class Inspect(command.CommandTest):
         self.assertEqual(result["package"]["size_bytes"], path.stat().st_size)
         self.assertIn("recipe", self.succeed("inspect", path))
 
+    def test_compressed_folder(self):
+        package, folder = self.folder / "model.plk", self.folder / "compressed"
+        self.succeed("quantize", self.model, "-o", package, "--scheme", "int4", "--group-size", 32, "--scale", "absmax")
+        self.succeed("export", package, "--format", "hf", "-o", folder)
+        result = self.succeed_json("inspect", folder)
+        # Packed words and scales are no parameters of their own.
+        self.assertEqual(result["parameters"], self.succeed_json("inspect", self.model)["parameters"])
+        up = self.tensor(result, "model.layers.1.mlp.up_proj.weight")
+        self.assertEqual((up["dtype"], up["shape"]), ("INT4", [192, 128]))
+        # Half a byte a weight, an F16 scale per 32, the shape as two I64.
+        self.assertEqual(up["bytes"], 192 * 128 // 2 + 192 * 4 * 2 + 16)
+
     def test_graph(self):
         text = self.succeed("inspect", self.model, "--graph")
         for word in ("RMSNormalization", "RotaryEmbedding", "Attention", "model.layers.2.mlp.up_proj.weight", "logits"):
