@@ -105,7 +105,29 @@ std::vector<at::Tensor> Executor::run_node(const graph::Node& node, const Values
   if (lookup)
     return {decode_rows_at(std::get<codec::EncodedTensor>(*graph_.value(node.inputs[0]).weight),
                            inputs[1])};
-  return find_operator(node.op, node.domain)(Call{node, inputs, options_});
+  Call call{node, inputs, options_};
+  call.run_subgraph = [this](const graph::Graph& body, std::span<const at::Tensor> values) {
+    return run_subgraph(body, values);
+  };
+  return find_operator(node.op, node.domain)(call);
+}
+
+std::vector<at::Tensor> Executor::run_subgraph(const graph::Graph& body,
+                                               std::span<const at::Tensor> inputs) {
+  std::unique_ptr<Executor>& executor = subgraphs_[&body];
+  if (!executor) executor = std::make_unique<Executor>(body, options_);
+  if (inputs.size() != body.inputs.size()) {
+    fail(ErrorCode::kInvalidArgument, "[exec] subgraph '{}' takes {} inputs, not {}", body.name,
+         body.inputs.size(), inputs.size());
+  }
+  Values live;
+  for (size_t i = 0; i < inputs.size(); ++i) live[body.inputs[i]] = inputs[i];
+  executor->run_nodes(0, static_cast<graph::NodeId>(body.nodes().size()), live);
+  std::vector<at::Tensor> outputs;
+  for (const graph::ValueId id : body.outputs) {
+    outputs.push_back(body.value(id).weight ? executor->weight(id) : live.at(id));
+  }
+  return outputs;
 }
 
 void Executor::run_nodes(graph::NodeId begin, graph::NodeId end, Values& live,

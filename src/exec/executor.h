@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -22,6 +23,7 @@ struct ExecOptions {
       false;  // record autograd; weights given in `parameters` are used instead of the graph's
   bool cache_weights =
       true;  // keep F32 copies of weights for the executor's life; false: for the block's run only
+  bool training = false;  // Dropout drops, BatchNormalization uses the batch's statistics
   int64_t attention_query_chunk =
       128;  // rows of queries handled at once: bounds scratch to [heads, chunk, n] F32
 };
@@ -58,6 +60,9 @@ class Executor {
   at::Tensor weight(graph::ValueId id);
   std::vector<at::Tensor> run_node(const graph::Node& node, const Values& live,
                                    const NodeObserver& observer);
+  // Inputs and outputs of a subgraph of a control operator, in order.
+  std::vector<at::Tensor> run_subgraph(const graph::Graph& body,
+                                       std::span<const at::Tensor> inputs);
   void drop_copies(graph::NodeId begin, graph::NodeId end);
 
   const graph::Graph& graph_;
@@ -65,6 +70,7 @@ class Executor {
   std::unordered_map<graph::ValueId, at::Tensor> weights_;
   std::unordered_map<graph::ValueId, at::Tensor> parameters_;
   std::vector<graph::NodeId> last_use_;
+  std::unordered_map<const graph::Graph*, std::unique_ptr<Executor>> subgraphs_;
 };
 
 }  // namespace packlight::exec

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,9 @@ struct Call {
   const graph::Node& node;
   std::span<const at::Tensor> inputs;
   const ExecOptions& options;
+  // Runs a subgraph of the node: its inputs in order -> its outputs in order.
+  std::function<std::vector<at::Tensor>(const graph::Graph&, std::span<const at::Tensor>)>
+      run_subgraph = nullptr;
 
   bool has(size_t input) const { return input < inputs.size() && inputs[input].defined(); }
 };
@@ -35,10 +39,23 @@ struct OperatorEntry {
 OperatorFunction find_operator(std::string_view op, std::string_view domain);
 
 // One table per family, in the file of that name.
+std::span<const OperatorEntry> control_operators();
+std::span<const OperatorEntry> convolution_operators();
 std::span<const OperatorEntry> elementwise_operators();
+std::span<const OperatorEntry> index_operators();
 std::span<const OperatorEntry> matrix_operators();
 std::span<const OperatorEntry> movement_operators();
+std::span<const OperatorEntry> normalization_operators();
+std::span<const OperatorEntry> quantized_operators();
+std::span<const OperatorEntry> recurrent_operators();
+std::span<const OperatorEntry> reduction_operators();
 std::span<const OperatorEntry> transformer_operators();
+
+// Helpers that operators share.
+// The elements of a small integer tensor.
+std::vector<int64_t> integers(const at::Tensor& tensor);
+// axis in [-rank, rank) -> [0, rank). Errors: InvalidArgument.
+int64_t normalised_axis(int64_t axis, int64_t rank);
 
 // Softmax attention for grouped-query heads, queries taken options.attention_query_chunk at a time.
 struct AttentionSpec {

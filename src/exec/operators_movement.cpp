@@ -9,18 +9,6 @@ namespace {
 
 using Outputs = std::vector<at::Tensor>;
 
-std::vector<int64_t> integers(const at::Tensor& tensor) {
-  const at::Tensor wide = tensor.to(at::kLong).contiguous();
-  return {wide.data_ptr<int64_t>(), wide.data_ptr<int64_t>() + wide.numel()};
-}
-
-int64_t normalised(int64_t axis, int64_t rank) {
-  if (axis < -rank || axis >= rank) {
-    fail(ErrorCode::kInvalidArgument, "axis {} is outside a tensor of rank {}", axis, rank);
-  }
-  return axis < 0 ? axis + rank : axis;
-}
-
 // A view: products with it read the original rows.
 Outputs transpose(const Call& call) {
   std::vector<int64_t> perm = call.node.integers("perm");
@@ -32,7 +20,7 @@ Outputs transpose(const Call& call) {
 
 Outputs gather(const Call& call) {
   const at::Tensor &data = call.inputs[0], &indices = call.inputs[1];
-  const int64_t axis = normalised(call.node.integer("axis", 0), data.dim()), size = data.size(axis);
+  const int64_t axis = normalised_axis(call.node.integer("axis", 0), data.dim()), size = data.size(axis);
   at::Tensor flat = indices.to(at::kLong).reshape({-1});
   if (flat.numel() > 0) {
     const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
@@ -51,7 +39,7 @@ Outputs gather(const Call& call) {
 Outputs unsqueeze(const Call& call) {
   std::vector<int64_t> axes = integers(call.inputs[1]);
   const auto rank = call.inputs[0].dim() + static_cast<int64_t>(axes.size());
-  for (int64_t& axis : axes) axis = normalised(axis, rank);
+  for (int64_t& axis : axes) axis = normalised_axis(axis, rank);
   std::sort(axes.begin(), axes.end());
   at::Tensor x = call.inputs[0];
   for (const int64_t axis : axes) x = x.unsqueeze(axis);
@@ -62,7 +50,7 @@ Outputs squeeze(const Call& call) {
   if (!call.has(1)) return {call.inputs[0].squeeze()};
   at::Tensor x = call.inputs[0];
   std::vector<int64_t> axes = integers(call.inputs[1]);
-  for (int64_t& axis : axes) axis = normalised(axis, x.dim());
+  for (int64_t& axis : axes) axis = normalised_axis(axis, x.dim());
   std::sort(axes.rbegin(), axes.rend());
   for (const int64_t axis : axes) {
     if (x.size(axis) != 1)
@@ -98,7 +86,7 @@ Outputs slice(const Call& call) {
   }
   at::Tensor x = call.inputs[0];
   for (size_t i = 0; i < starts.size(); ++i) {
-    const int64_t axis = normalised(axes.empty() ? static_cast<int64_t>(i) : axes[i], x.dim());
+    const int64_t axis = normalised_axis(axes.empty() ? static_cast<int64_t>(i) : axes[i], x.dim());
     const int64_t step = steps.empty() ? 1 : steps[i];
     if (step == 0) fail(ErrorCode::kInvalidArgument, "step 0 on axis {}", axis);
     const graph::SliceRange range = graph::slice_range(x.size(axis), starts[i], ends[i], step);
@@ -117,7 +105,7 @@ Outputs slice(const Call& call) {
 
 Outputs split(const Call& call) {
   const at::Tensor& x = call.inputs[0];
-  const int64_t axis = normalised(call.node.integer("axis", 0), x.dim());
+  const int64_t axis = normalised_axis(call.node.integer("axis", 0), x.dim());
   if (call.has(1)) return at::split_with_sizes(x, integers(call.inputs[1]), axis);
   const auto parts = static_cast<int64_t>(call.node.outputs.size());
   const int64_t part = (x.size(axis) + parts - 1) / parts;

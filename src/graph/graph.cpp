@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+
 #include "base/fail.h"
 #include "graph/weight.h"
 
@@ -125,6 +127,68 @@ std::optional<ValueId> Graph::find(std::string_view value_name) const {
   const auto it = by_name_.find(std::string(value_name));
   if (it == by_name_.end()) return std::nullopt;
   return it->second;
+}
+
+std::string Graph::free_name(const std::string& base) const {
+  std::string candidate = base;
+  for (int i = 2; by_name_.count(candidate) != 0; ++i) candidate = base + "_" + std::to_string(i);
+  return candidate;
+}
+
+void Graph::replace_nodes(std::vector<Node> nodes) {
+  for (Value& value : values_) value.producer = -1;
+  nodes_ = std::move(nodes);
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    for (const ValueId output : nodes_[i].outputs) {
+      if (output != kNone) values_[output].producer = static_cast<NodeId>(i);
+    }
+  }
+}
+
+void Graph::remove_unused() {
+  std::vector<bool> used(values_.size(), false);
+  for (const ValueId id : outputs) used[id] = true;
+  std::vector<Node> kept;
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    Node& node = nodes_[i];
+    const bool wanted = std::any_of(node.outputs.begin(), node.outputs.end(),
+                                    [&](ValueId id) { return id != kNone && used[id]; });
+    if (!wanted) continue;
+    for (const ValueId input : node.inputs) {
+      if (input != kNone) used[input] = true;
+    }
+    kept.push_back(std::move(node));
+  }
+  std::reverse(kept.begin(), kept.end());
+  for (const Node& node : kept) {
+    for (const ValueId output : node.outputs) {
+      if (output != kNone) used[output] = true;
+    }
+  }
+  for (const ValueId id : inputs) used[id] = true;
+
+  std::vector<ValueId> renumbered(values_.size(), kNone);
+  std::vector<Value> values;
+  by_name_.clear();
+  for (size_t i = 0; i < values_.size(); ++i) {
+    if (!used[i]) continue;
+    renumbered[i] = static_cast<ValueId>(values.size());
+    by_name_.emplace(values_[i].name, renumbered[i]);
+    values.push_back(std::move(values_[i]));
+  }
+  values_ = std::move(values);
+  const auto renumber = [&](std::vector<ValueId>& ids) {
+    for (ValueId& id : ids) {
+      if (id != kNone) id = renumbered[id];
+    }
+  };
+  renumber(inputs);
+  renumber(outputs);
+  for (Node& node : kept) {
+    renumber(node.inputs);
+    renumber(node.outputs);
+  }
+  replace_nodes(std::move(kept));
 }
 
 }  // namespace packlight::graph

@@ -83,6 +83,10 @@ struct Node {
   std::map<std::string, Attribute> attributes;
   std::string block;  // layer it belongs to: "embed", "model.layers.0", ..., "head"
   ActivationQuant input_quant = ActivationQuant::kNone;  // of input 0 of a linear operator
+  // If and Loop only: the last `captures` inputs are outer values that the subgraphs use; they are
+  // the last `captures` graph inputs of each subgraph, in the same order. (ONNX leaves this
+  // implicit: a subgraph sees every outer name.)
+  int captures = 0;
 
   int64_t integer(std::string_view attribute, int64_t fallback) const;
   double number(std::string_view attribute, double fallback) const;
@@ -113,6 +117,15 @@ class Graph {
   Node& node(NodeId id) { return nodes_[id]; }
   const Node& node(NodeId id) const { return nodes_[id]; }
   std::optional<ValueId> find(std::string_view value_name) const;
+  // `base`, or base_2, base_3, ... : a value name that is not taken.
+  std::string free_name(const std::string& base) const;
+
+  // Takes the place of all nodes (a pass builds the new list from nodes() and add_value()): sets
+  // every producer again. Values that nothing makes or uses any more stay until remove_unused().
+  void replace_nodes(std::vector<Node> nodes);
+  // Drops nodes whose outputs nobody uses, then values that no node, graph input or graph output
+  // names. Changes ids.
+  void remove_unused();
 
  private:
   std::vector<Value> values_;

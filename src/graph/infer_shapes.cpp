@@ -10,7 +10,9 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
     for (const auto family :
-         {elementwise_rules(), matrix_rules(), movement_rules(), transformer_rules()}) {
+         {control_rules(), convolution_rules(), elementwise_rules(), index_rules(), matrix_rules(),
+          movement_rules(), normalization_rules(), quantized_rules(), recurrent_rules(),
+          reduction_rules(), transformer_rules()}) {
       for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
     }
     return rules;
@@ -35,7 +37,39 @@ const std::optional<Shape>& InferContext::shape(size_t input) const {
 }
 
 std::optional<std::vector<int64_t>> InferContext::integers(size_t input) const {
-  return has(input) ? constant_integers(graph_, node().inputs[input]) : std::nullopt;
+  const auto elements = contents(input);
+  if (!elements) return std::nullopt;
+  std::vector<int64_t> numbers;
+  for (const Element& element : *elements) {
+    if (!element.number) return std::nullopt;
+    numbers.push_back(*element.number);
+  }
+  return numbers;
+}
+
+std::optional<InferContext::Elements> InferContext::contents(size_t input) const {
+  if (!has(input)) return std::nullopt;
+  const ValueId id = node().inputs[input];
+  if (const auto it = contents_.find(id); it != contents_.end()) return it->second;
+  const auto numbers = constant_integers(graph_, id);
+  if (!numbers) return std::nullopt;
+  Elements elements;
+  for (const int64_t number : *numbers) elements.push_back({number, ""});
+  return elements;
+}
+
+void InferContext::set_contents(size_t output, Elements elements) {
+  if (output >= output_count() || node().outputs[output] == kNone) return;
+  contents_[node().outputs[output]] = std::move(elements);
+}
+
+Graph& InferContext::subgraph(std::string_view attribute) const {
+  const auto it = node().attributes.find(std::string(attribute));
+  const auto* graph =
+      it == node().attributes.end() ? nullptr : std::get_if<std::shared_ptr<Graph>>(&it->second);
+  if (graph == nullptr || *graph == nullptr)
+    contradiction("attribute '{}' holds no subgraph", attribute);
+  return **graph;
 }
 
 void InferContext::set(size_t output, ElementType type, std::optional<Shape> shape) {
@@ -104,22 +138,26 @@ int64_t normalised_axis(const InferContext& context, int64_t axis, int64_t rank)
   return axis < 0 ? axis + rank : axis;
 }
 
-void infer_shapes(Graph& graph) {
-  for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes().size()); ++id) {
-    const Node& node = graph.node(id);
-    const OperatorRule* rule = find_rule(node.op, node.domain);
-    if (rule == nullptr) {
-      fail(ErrorCode::kUnsupported, "[graph] node '{}': no shape rule for operator '{}{}{}'",
-           node.name, node.domain, node.domain.empty() ? "" : ".", node.op);
-    }
-    const auto inputs = static_cast<int>(node.inputs.size());
-    if (inputs < rule->min_inputs || inputs > rule->max_inputs) {
-      fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): {} inputs, the operator takes {} to {}",
-           node.name, node.op, inputs, rule->min_inputs, rule->max_inputs);
-    }
-    InferContext context(graph, id);
-    rule->infer(context);
+void infer_node(Graph& graph, NodeId id, InferContext::Contents& contents) {
+  const Node& node = graph.node(id);
+  const OperatorRule* rule = find_rule(node.op, node.domain);
+  if (rule == nullptr) {
+    fail(ErrorCode::kUnsupported, "[graph] node '{}': no shape rule for operator '{}{}{}'",
+         node.name, node.domain, node.domain.empty() ? "" : ".", node.op);
   }
+  const auto inputs = static_cast<int>(node.inputs.size());
+  if (inputs < rule->min_inputs || inputs > rule->max_inputs) {
+    fail(ErrorCode::kCorrupt, "[graph] node '{}' ({}): {} inputs, the operator takes {} to {}",
+         node.name, node.op, inputs, rule->min_inputs, rule->max_inputs);
+  }
+  InferContext context(graph, id, contents);
+  rule->infer(context);
+}
+
+void infer_shapes(Graph& graph) {
+  InferContext::Contents contents;
+  for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes().size()); ++id)
+    infer_node(graph, id, contents);
 }
 
 }  // namespace packlight::graph

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/fail.h"
@@ -16,7 +17,18 @@ namespace packlight::graph {
 // What a shape rule sees of a node, and where it puts what it finds.
 class InferContext {
  public:
-  InferContext(Graph& graph, NodeId node_id) : graph_(graph), node_id_(node_id) {}
+  // The contents of small integer values as far as they are known, by value: what Shape makes and
+  // Reshape reads.
+  struct Element {  // a number, or the symbol of a dimension, or unknown
+    std::optional<int64_t> number;
+    std::string symbol;
+    Dim dim() const { return number ? Dim(*number) : Dim(symbol); }
+  };
+  using Elements = std::vector<Element>;
+  using Contents = std::unordered_map<ValueId, Elements>;
+
+  InferContext(Graph& graph, NodeId node_id, Contents& contents)
+      : graph_(graph), node_id_(node_id), contents_(contents) {}
 
   const Node& node() const { return graph_.node(node_id_); }
   size_t input_count() const { return node().inputs.size(); }
@@ -28,6 +40,13 @@ class InferContext {
   const std::optional<Shape>& shape(size_t input) const;
   // The integers of an input that is a constant.
   std::optional<std::vector<int64_t>> integers(size_t input) const;
+  // The same, also when the elements come from shapes and only some are numbers. Nothing when the
+  // length is unknown.
+  std::optional<Elements> contents(size_t input) const;
+  // Says what an integer output (rank 0 or 1) holds.
+  void set_contents(size_t output, Elements elements);
+  // An attribute's subgraph. Errors: Corrupt when it is absent.
+  Graph& subgraph(std::string_view attribute) const;
 
   // Merges into what is already known of the output. Errors: Corrupt when the two contradict.
   void set(size_t output, ElementType type, std::optional<Shape> shape);
@@ -42,6 +61,7 @@ class InferContext {
  private:
   Graph& graph_;
   NodeId node_id_;
+  Contents& contents_;
 };
 
 // The properties of one operator. Adding an operator is adding one entry to its family's table (and
@@ -58,10 +78,21 @@ inline constexpr int kManyInputs = 1 << 20;
 // nullptr for an operator without a rule.
 const OperatorRule* find_rule(std::string_view op, std::string_view domain);
 
+// Fills types and shapes of one node's outputs (infer_shapes() is this for every node in order);
+// `contents` carries what is known from one node to the next.
+void infer_node(Graph& graph, NodeId id, InferContext::Contents& contents);
+
 // One table per family, in the file of that name.
+std::span<const OperatorRule> control_rules();
+std::span<const OperatorRule> convolution_rules();
 std::span<const OperatorRule> elementwise_rules();
+std::span<const OperatorRule> index_rules();
 std::span<const OperatorRule> matrix_rules();
 std::span<const OperatorRule> movement_rules();
+std::span<const OperatorRule> normalization_rules();
+std::span<const OperatorRule> quantized_rules();
+std::span<const OperatorRule> recurrent_rules();
+std::span<const OperatorRule> reduction_rules();
 std::span<const OperatorRule> transformer_rules();
 
 // Helpers that rules share.

@@ -31,7 +31,56 @@ void infer_transpose(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
+// Elements of a small integer vector pass through; a rank-0 value is a vector of one.
+void pass_contents(InferContext& context) {
+  if (auto elements = context.contents(0)) context.set_contents(0, std::move(*elements));
+}
+
+void gather_contents(InferContext& context) {
+  const auto elements = context.contents(0);
+  const auto indices = context.integers(1);
+  if (!elements || !indices || context.node().integer("axis", 0) != 0) return;
+  InferContext::Elements out;
+  const auto size = static_cast<int64_t>(elements->size());
+  for (const int64_t index : *indices) {
+    if (index < -size || index >= size)
+      context.contradiction("index {} is outside the {} elements", index, size);
+    out.push_back((*elements)[index < 0 ? index + size : index]);
+  }
+  context.set_contents(0, std::move(out));
+}
+
+void concat_contents(InferContext& context) {
+  InferContext::Elements out;
+  for (size_t i = 0; i < context.input_count(); ++i) {
+    const auto elements = context.contents(i);
+    if (elements) {
+      out.insert(out.end(), elements->begin(), elements->end());
+      continue;
+    }
+    const auto& shape = context.shape(i);  // unknown elements, but how many?
+    if (!shape || shape->size() != 1 || !(*shape)[0].known() || (*shape)[0].value > kMaxRank) return;
+    out.resize(out.size() + (*shape)[0].value);
+  }
+  context.set_contents(0, std::move(out));
+}
+
+void slice_contents(InferContext& context) {
+  const auto elements = context.contents(0);
+  const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);
+  if (!elements || !starts || !ends || (context.has(4) && !steps) || starts->size() != 1 ||
+      ends->size() != 1)
+    return;
+  const SliceRange range = slice_range(static_cast<int64_t>(elements->size()), (*starts)[0],
+                                       (*ends)[0], steps && !steps->empty() ? (*steps)[0] : 1);
+  InferContext::Elements out;
+  for (int64_t i = 0; i < range.length; ++i)
+    out.push_back((*elements)[range.start + i * range.step]);
+  context.set_contents(0, std::move(out));
+}
+
 void infer_gather(InferContext& context) {
+  gather_contents(context);
   const auto &data = context.shape(0), &indices = context.shape(1);
   if (!data || !indices) return context.set(0, context.type(0), std::nullopt);
   const auto axis = normalised_axis(context, context.node().integer("axis", 0),
@@ -57,6 +106,7 @@ std::vector<bool> marked_axes(const InferContext& context, const std::vector<int
 void infer_unsqueeze(InferContext& context) {
   const auto& shape = context.shape(0);
   const auto axes = context.integers(1);
+  if (axes && axes->size() == 1) pass_contents(context);
   if (!shape || !axes) return context.set(0, context.type(0), std::nullopt);
   const std::vector<bool> added =
       marked_axes(context, *axes, static_cast<int64_t>(shape->size() + axes->size()));
@@ -67,6 +117,7 @@ void infer_unsqueeze(InferContext& context) {
 }
 
 void infer_squeeze(InferContext& context) {
+  pass_contents(context);
   const auto& shape = context.shape(0);
   const auto axes = context.integers(1);
   if (!shape || (context.has(1) && !axes)) return context.set(0, context.type(0), std::nullopt);
@@ -151,10 +202,24 @@ void balance(const InferContext& context, const Shape& shape, Shape& out, int64_
 
 void infer_reshape(InferContext& context) {
   const auto& shape = context.shape(0);
+  pass_contents(context);
   if (const auto wanted = context.integers(1)) {
     int64_t inferred = -1;
     Shape out = reshape_target(context, shape, *wanted, inferred);
     if (shape) balance(context, *shape, out, inferred);
+    return context.set(0, context.type(0), std::move(out));
+  }
+  if (const auto partial = context.contents(1)) {  // some dimensions are symbols
+    Shape out;
+    for (size_t i = 0; i < partial->size(); ++i) {
+      const auto& element = (*partial)[i];
+      const bool copied = element.number == 0 && context.node().integer("allowzero", 0) == 0;
+      if (copied && shape && i < shape->size()) {
+        out.push_back((*shape)[i]);
+      } else {
+        out.push_back(copied || element.number == -1 ? Dim() : element.dim());
+      }
+    }
     return context.set(0, context.type(0), std::move(out));
   }
   const auto& target = context.shape(1);  // its length is at least the rank
@@ -165,6 +230,7 @@ void infer_reshape(InferContext& context) {
 }
 
 void infer_concat(InferContext& context) {
+  concat_contents(context);
   std::optional<Shape> out = context.shape(0);
   int64_t axis = 0;
   if (out)
@@ -195,6 +261,7 @@ void infer_concat(InferContext& context) {
 }
 
 void infer_slice(InferContext& context) {
+  slice_contents(context);
   const auto& shape = context.shape(0);
   if (!shape) return context.set(0, context.type(0), std::nullopt);
   const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);

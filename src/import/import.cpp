@@ -26,6 +26,34 @@ graph::ElementType dense_type(codec::DType dtype) {
 
 }  // namespace
 
+at::ScalarType scalar_type_of(codec::DType dtype) {
+  switch (dtype) {
+    case codec::DType::kF64:
+      return at::kDouble;
+    case codec::DType::kF32:
+      return at::kFloat;
+    case codec::DType::kF16:
+      return at::kHalf;
+    case codec::DType::kBF16:
+      return at::kBFloat16;
+    case codec::DType::kI64:
+      return at::kLong;
+    case codec::DType::kI32:
+      return at::kInt;
+    case codec::DType::kI16:
+      return at::kShort;
+    case codec::DType::kI8:
+      return at::kChar;
+    case codec::DType::kU8:
+      return at::kByte;
+    case codec::DType::kBool:
+      return at::kBool;
+    default:
+      fail(ErrorCode::kUnsupported, "[import] elements of type {} have no tensor type",
+           codec::info(dtype).name);
+  }
+}
+
 graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record) {
   if (codec::is_ggml_block(record.dtype)) return record.encoded();
   const graph::ElementType type = dense_type(record.dtype);

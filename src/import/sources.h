@@ -17,6 +17,9 @@ LanguageModel load_package(const std::filesystem::path& path);
 // Errors: Unsupported for a dtype that is none of weights.
 graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record);
 
+// The LibTorch dtype of a dense dtype. Errors: Unsupported.
+at::ScalarType scalar_type_of(codec::DType dtype);
+
 // Marks the inputs of every linear node whose weight (by tensor name) wants 8-bit activations.
 void mark_int8_inputs(graph::Graph& graph,
                       const std::function<bool(std::string_view tensor)>& wanted);

@@ -1,0 +1,144 @@
+#include "onnx_file/model.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/stubs/logging.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <vector>
+
+#include "base/fail.h"
+#include "onnx_file/typed_data.h"
+
+namespace packlight::onnx_file {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Numbers of TensorProto.DataType, in order.
+constexpr std::array kTypeNames = {
+    "UNDEFINED",      "FLOAT",      "UINT8",          "INT8",       "UINT16",   "INT16",
+    "INT32",          "INT64",      "STRING",         "BOOL",       "FLOAT16",  "DOUBLE",
+    "UINT32",         "UINT64",     "COMPLEX64",      "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN",
+    "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4",      "INT4",     "FLOAT4E2M1"};
+
+// Parse errors reach the user as an Error; protobuf's own words would go to standard error besides.
+void silence_protobuf() {
+  static const bool once = [] {
+    google::protobuf::SetLogHandler(nullptr);
+    return true;
+  }();
+  (void)once;
+}
+
+template <class Message>
+void parse(Message& message, const fs::path& path, const char* what) {
+  silence_protobuf();
+  const auto file = base::MappedFile::open(path);
+  const auto bytes = file->bytes();
+  if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max())) {
+    fail(ErrorCode::kUnsupported,
+         "[onnx] '{}' has {} bytes; an ONNX message has at most 2 GB, larger models keep their "
+         "tensors in external files",
+         path.string(), bytes.size());
+  }
+  google::protobuf::io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                                static_cast<int>(bytes.size()));
+  if (!message.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage()) {
+    fail(ErrorCode::kCorrupt,
+         "[onnx] '{}' is no {}: its bytes do not parse as one (truncated or damaged?)",
+         path.string(), what);
+  }
+}
+
+struct Entry {
+  std::string location;
+  uint64_t offset = 0;
+  std::optional<uint64_t> length;
+};
+
+uint64_t number(const std::string& text, const std::string& key, const std::string& tensor,
+                const fs::path& path) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail(ErrorCode::kCorrupt, "[onnx] '{}': tensor '{}': external data's {} '{}' is no number",
+         path.string(), tensor, key, text);
+  }
+  return value;
+}
+
+}  // namespace
+
+std::string data_type_name(int data_type) {
+  if (data_type < 0 || data_type >= static_cast<int>(kTypeNames.size()))
+    return std::to_string(data_type);
+  return kTypeNames[data_type];
+}
+
+Model Model::read(const fs::path& path) {
+  Model model;
+  model.path_ = path;
+  auto proto = std::make_shared<onnx::ModelProto>();
+  parse(*proto, path, "ONNX model");
+  if (!proto->has_graph())
+    fail(ErrorCode::kCorrupt, "[onnx] '{}' is no ONNX model: it holds no graph", path.string());
+  model.proto_ = std::move(proto);
+  return model;
+}
+
+std::span<const std::byte> Model::external_bytes(const onnx::TensorProto& tensor,
+                                                 std::shared_ptr<const void>* owner) const {
+  Entry entry;
+  for (const auto& pair : tensor.external_data()) {
+    if (pair.key() == "location") entry.location = pair.value();
+    if (pair.key() == "offset") entry.offset = number(pair.value(), "offset", tensor.name(), path_);
+    if (pair.key() == "length") entry.length = number(pair.value(), "length", tensor.name(), path_);
+  }
+  // A model may name files beside it only: whoever opens it does not expect it to read others.
+  const fs::path relative(entry.location);
+  const bool outside = relative.empty() || relative.is_absolute() ||
+                       std::any_of(relative.begin(), relative.end(),
+                                   [](const fs::path& part) { return part == ".."; });
+  if (outside) {
+    fail(ErrorCode::kCorrupt,
+         "[onnx] '{}': tensor '{}': external data '{}' lies outside the model's folder",
+         path_.string(), tensor.name(), entry.location);
+  }
+  auto& file = external_[entry.location];
+  if (!file) file = base::MappedFile::open(path_.parent_path() / relative);
+  const auto bytes = file->bytes();
+  const uint64_t length =
+      entry.length.value_or(bytes.size() - std::min<uint64_t>(entry.offset, bytes.size()));
+  if (entry.offset > bytes.size() || length > bytes.size() - entry.offset) {
+    fail(ErrorCode::kCorrupt,
+         "[onnx] '{}': tensor '{}': external data '{}' has {} bytes, the tensor takes {} at offset "
+         "{}",
+         path_.string(), tensor.name(), entry.location, bytes.size(), length, entry.offset);
+  }
+  *owner = file;
+  return bytes.subspan(entry.offset, length);
+}
+
+io::TensorRecord Model::tensor(const onnx::TensorProto& tensor) const {
+  const bool external = tensor.data_location() == onnx::TensorProto::EXTERNAL;
+  std::shared_ptr<const void> owner = proto_;
+  if (external) {
+    const auto bytes = external_bytes(tensor, &owner);
+    return record_of(tensor, bytes, owner, path_.string());
+  }
+  return record_of(tensor, std::nullopt, owner, path_.string());
+}
+
+io::TensorRecord read_tensor(const fs::path& path) {
+  auto proto = std::make_shared<onnx::TensorProto>();
+  parse(*proto, path, "ONNX tensor");
+  if (proto->data_location() == onnx::TensorProto::EXTERNAL) {
+    fail(ErrorCode::kUnsupported, "[onnx] '{}': a lone tensor with external data", path.string());
+  }
+  return record_of(*proto, std::nullopt, proto, path.string());
+}
+
+}  // namespace packlight::onnx_file
