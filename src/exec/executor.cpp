@@ -180,6 +180,8 @@ void Executor::release_weights(graph::NodeId begin, graph::NodeId end) {
   }
 }
 
+void Executor::keep(graph::ValueId id) { last_use_.at(id) = kForever; }
+
 void Executor::set_parameter(graph::ValueId id, at::Tensor tensor) {
   const graph::Value& value = graph_.value(id);
   if (!value.weight) fail(ErrorCode::kInvalidArgument, "[exec] '{}' is no weight", value.name);

@@ -24,6 +24,7 @@ struct ExecOptions {
   bool cache_weights =
       true;  // keep F32 copies of weights for the executor's life; false: for the block's run only
   bool training = false;  // Dropout drops, BatchNormalization uses the batch's statistics
+  bool freeze_bn = false;  // ... but BatchNormalization keeps to the running ones
   int64_t attention_query_chunk =
       128;  // rows of queries handled at once: bounds scratch to [heads, chunk, n] F32
 };
@@ -52,6 +53,9 @@ class Executor {
   void run_nodes(graph::NodeId begin, graph::NodeId end, Values& live,
                  const NodeObserver& observer = nullptr);
   void release_weights(graph::NodeId begin, graph::NodeId end);
+
+  // Never drops this value while nodes run: it is wanted afterwards, like a graph output.
+  void keep(graph::ValueId id);
 
   // Uses `tensor` for a weight from now on (training, trial quantization).
   void set_parameter(graph::ValueId weight, at::Tensor tensor);
