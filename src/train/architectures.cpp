@@ -21,8 +21,11 @@ using Ints = std::vector<int64_t>;
 class Network {
  public:
   Network(std::string_view name, const ArchitectureOptions& options)
-      : options_(options), generator_(at::detail::createCPUGenerator(options.seed)),
-        channels_(options.channels), height_(options.height), width_(options.width) {
+      : options_(options),
+        generator_(at::detail::createCPUGenerator(options.seed)),
+        channels_(options.channels),
+        height_(options.height),
+        width_(options.width) {
     graph_.name = name;
     value_ = graph_.add_input("input", graph::ElementType::kF32,
                               {std::string("batch"), channels_, height_, width_});
@@ -30,33 +33,40 @@ class Network {
 
   void block(std::string name) { block_ = std::move(name); }
   int64_t scaled(int64_t channels) const {
-    return std::max<int64_t>(1, std::llround(static_cast<double>(channels) * options_.width_multiplier));
+    return std::max<int64_t>(
+        1, std::llround(static_cast<double>(channels) * options_.width_multiplier));
   }
 
   // Without bias where a BatchNormalization follows.
-  void conv(const std::string& name, int64_t out, int64_t kernel, int64_t stride, int64_t pad, bool bias, int64_t groups = 1) {
+  void conv(const std::string& name, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
+            bool bias, int64_t groups = 1) {
     const int64_t in = channels_ / groups;
-    std::vector<ValueId> inputs{value_, normal(name + ".weight", {out, in, kernel, kernel}, in * kernel * kernel)};
+    std::vector<ValueId> inputs{
+        value_, normal(name + ".weight", {out, in, kernel, kernel}, in * kernel * kernel)};
     if (bias) inputs.push_back(zeros(name + ".bias", out));
     shrink(name, kernel, stride, pad);
     value_ = node("Conv", name, std::move(inputs),
-                  {{"kernel_shape", Ints{kernel, kernel}}, {"strides", Ints{stride, stride}},
-                   {"pads", Ints{pad, pad, pad, pad}}, {"group", groups}});
+                  {{"kernel_shape", Ints{kernel, kernel}},
+                   {"strides", Ints{stride, stride}},
+                   {"pads", Ints{pad, pad, pad, pad}},
+                   {"group", groups}});
     channels_ = out;
   }
 
   void batch_norm(const std::string& name) {
-    value_ = node("BatchNormalization", name,
-                  {value_, ones(name + ".weight", channels_), zeros(name + ".bias", channels_),
-                   zeros(name + ".running_mean", channels_), ones(name + ".running_var", channels_)},
-                  {{"epsilon", 1e-5}, {"momentum", 0.9}});
+    value_ =
+        node("BatchNormalization", name,
+             {value_, ones(name + ".weight", channels_), zeros(name + ".bias", channels_),
+              zeros(name + ".running_mean", channels_), ones(name + ".running_var", channels_)},
+             {{"epsilon", 1e-5}, {"momentum", 0.9}});
   }
 
   void relu(const std::string& name) { value_ = node("Relu", name, {value_}); }
 
   void max_pool(const std::string& name) {
     shrink(name, 2, 2, 0);
-    value_ = node("MaxPool", name, {value_}, {{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}});
+    value_ =
+        node("MaxPool", name, {value_}, {{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}});
   }
 
   void global_average_pool() {
@@ -71,9 +81,10 @@ class Network {
   }
 
   void linear(const std::string& name, int64_t out) {
-    value_ = node("Gemm", name,
-                  {value_, normal(name + ".weight", {out, channels_}, channels_), zeros(name + ".bias", out)},
-                  {{"transB", int64_t{1}}});
+    value_ = node(
+        "Gemm", name,
+        {value_, normal(name + ".weight", {out, channels_}, channels_), zeros(name + ".bias", out)},
+        {{"transB", int64_t{1}}});
     channels_ = out;
   }
 
@@ -114,19 +125,28 @@ class Network {
   }
 
  private:
-  ValueId node(std::string op, const std::string& name, std::vector<ValueId> inputs, Attributes attributes = {}) {
-    return graph_.add_node(std::move(op), name, std::move(inputs), {name + ".output"}, std::move(attributes), block_)[0];
+  ValueId node(std::string op, const std::string& name, std::vector<ValueId> inputs,
+               Attributes attributes = {}) {
+    return graph_.add_node(std::move(op), name, std::move(inputs), {name + ".output"},
+                           std::move(attributes), block_)[0];
   }
 
   ValueId normal(const std::string& name, const Ints& shape, int64_t fan_in) {
-    return graph_.add_weight(name, at::randn(shape, generator_) * std::sqrt(2.0 / static_cast<double>(fan_in)));
+    return graph_.add_weight(
+        name, at::randn(shape, generator_) * std::sqrt(2.0 / static_cast<double>(fan_in)));
   }
-  ValueId zeros(const std::string& name, int64_t size) { return graph_.add_weight(name, at::zeros({size})); }
-  ValueId ones(const std::string& name, int64_t size) { return graph_.add_weight(name, at::ones({size})); }
+  ValueId zeros(const std::string& name, int64_t size) {
+    return graph_.add_weight(name, at::zeros({size}));
+  }
+  ValueId ones(const std::string& name, int64_t size) {
+    return graph_.add_weight(name, at::ones({size}));
+  }
 
   void shrink(const std::string& name, int64_t kernel, int64_t stride, int64_t pad) {
     if (height_ + 2 * pad < kernel || width_ + 2 * pad < kernel) {
-      fail(ErrorCode::kInvalidArgument, "[create] pictures of {} x {} are too small for {}: {} x {} pixels are left for a window of {}",
+      fail(ErrorCode::kInvalidArgument,
+           "[create] pictures of {} x {} are too small for {}: {} x {} pixels are left for a "
+           "window of {}",
            options_.height, options_.width, graph_.name, height_, width_, kernel);
     }
     (void)name;
@@ -175,7 +195,8 @@ void resnet(Network& net, int blocks_per_stage) {
   net.relu("relu1");
   for (int stage = 0; stage < 3; ++stage) {
     for (int i = 0; i < blocks_per_stage; ++i) {
-      net.residual_block(fmt::format("layer{}.{}", stage + 1, i), net.scaled(int64_t{16} << stage), stage > 0 && i == 0 ? 2 : 1);
+      net.residual_block(fmt::format("layer{}.{}", stage + 1, i), net.scaled(int64_t{16} << stage),
+                         stage > 0 && i == 0 ? 2 : 1);
     }
   }
   net.global_average_pool();
@@ -186,8 +207,19 @@ void mobilenet(Network& net, const ArchitectureOptions& options) {
     int64_t channels, stride;
   };
   // Depthwise separable layers after the first convolution (arXiv:1704.04861, table 1).
-  constexpr std::array<Stage, 13> kStages{{{64, 1}, {128, 2}, {128, 1}, {256, 2}, {256, 1}, {512, 2}, {512, 1},
-                                           {512, 1}, {512, 1}, {512, 1}, {512, 1}, {1024, 2}, {1024, 1}}};
+  constexpr std::array<Stage, 13> kStages{{{64, 1},
+                                           {128, 2},
+                                           {128, 1},
+                                           {256, 2},
+                                           {256, 1},
+                                           {512, 2},
+                                           {512, 1},
+                                           {512, 1},
+                                           {512, 1},
+                                           {512, 1},
+                                           {512, 1},
+                                           {1024, 2},
+                                           {1024, 1}}};
   // Small pictures keep their size in the first layers, so that 4 pixels or more reach the last.
   const int64_t size = std::min(options.height, options.width);
   int halvings = 0;
@@ -230,14 +262,16 @@ constexpr std::array kArchitectures = {
 
 void check(const ArchitectureOptions& options) {
   const auto positive = [](const char* what, double value) {
-    if (!(value > 0)) fail(ErrorCode::kInvalidArgument, "[create] {} is {}; it must be positive", what, value);
+    if (!(value > 0))
+      fail(ErrorCode::kInvalidArgument, "[create] {} is {}; it must be positive", what, value);
   };
   positive("channels", static_cast<double>(options.channels));
   positive("height", static_cast<double>(options.height));
   positive("width", static_cast<double>(options.width));
   positive("classes", static_cast<double>(options.classes));
   positive("the width multiplier", options.width_multiplier);
-  for (const int64_t neurons : options.hidden) positive("a hidden layer's size", static_cast<double>(neurons));
+  for (const int64_t neurons : options.hidden)
+    positive("a hidden layer's size", static_cast<double>(neurons));
 }
 
 }  // namespace

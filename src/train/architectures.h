@@ -12,9 +12,9 @@ namespace packlight::train {
 struct ArchitectureOptions {
   int64_t channels = 1, height = 28, width = 28;  // of the input pictures
   int64_t classes = 10;
-  double width_multiplier = 1;                    // mobilenet, resnet8, resnet20: of every layer's channels; > 0
-  std::vector<int64_t> hidden = {256, 128};       // mlp: neurons of the hidden layers
-  uint64_t seed = 0;                              // of the initial weights
+  double width_multiplier = 1;  // mobilenet, resnet8, resnet20: of every layer's channels; > 0
+  std::vector<int64_t> hidden = {256, 128};  // mlp: neurons of the hidden layers
+  uint64_t seed = 0;                         // of the initial weights
 };
 
 // The names that create_architecture() knows: mlp, lenet5, resnet8, resnet20, mobilenet.
@@ -24,10 +24,12 @@ std::vector<std::string_view> architecture_names();
 //   input:  "input"  [batch, channels, height, width] F32
 //   output: "logits" [batch, classes] F32, before softmax
 //   mlp: Flatten, then Gemm and Relu for each hidden layer, then Gemm.
-//   lenet5: LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998; differs: Relu
+//   lenet5: LeCun et al., Gradient-Based Learning Applied to Document Recognition, 1998; differs:
+//   Relu
 //     and MaxPool, padding 2 in the first convolution.
-//   resnet8: MLPerf Tiny's image classifier (arXiv:2106.07597): three stages of one block, 16, 32, 64 channels.
-//   resnet20: He et al. (arXiv:1512.03385) for CIFAR: three stages of three blocks; projections where
+//   resnet8: MLPerf Tiny's image classifier (arXiv:2106.07597): three stages of one block, 16, 32,
+//   64 channels. resnet20: He et al. (arXiv:1512.03385) for CIFAR: three stages of three blocks;
+//   projections where
 //     shapes change.
 //   mobilenet: MobileNetV1 (arXiv:1704.04861), with fewer halvings for pictures below 128 pixels.
 // Weights: He et al.'s normal initialisation by fan-in; BatchNormalization starts as the identity.

@@ -27,7 +27,9 @@ RunningStatistics::RunningStatistics(const graph::Graph& graph) {
 }
 
 void RunningStatistics::observe(const graph::Node& node, std::span<const at::Tensor> inputs) {
-  if (!has_statistics(node) || values_.count(node.inputs[kMean]) == 0 || values_.count(node.inputs[kVariance]) == 0) return;
+  if (!has_statistics(node) || values_.count(node.inputs[kMean]) == 0 ||
+      values_.count(node.inputs[kVariance]) == 0)
+    return;
   const c10::AutoGradMode no_gradients(false);
   const at::Tensor x = inputs[0].detach();
   std::vector<int64_t> axes;

@@ -10,10 +10,10 @@
 
 namespace packlight::train {
 
-// The running mean and variance of every BatchNormalization whose statistics are weights, kept up to date from what
-// passes through in training: running = momentum * running + (1 - momentum) * batch, momentum the node's (0.9), the
-// batch's variance unbiased as PyTorch has it (ONNX's operator takes the biased one; with batches of thousands of
-// pixels they agree).
+// The running mean and variance of every BatchNormalization whose statistics are weights, kept up
+// to date from what passes through in training: running = momentum * running + (1 - momentum) *
+// batch, momentum the node's (0.9), the batch's variance unbiased as PyTorch has it (ONNX's
+// operator takes the biased one; with batches of thousands of pixels they agree).
 class RunningStatistics {
  public:
   explicit RunningStatistics(const graph::Graph& graph);

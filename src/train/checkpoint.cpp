@@ -13,27 +13,40 @@ constexpr const char* kIdentity = "packlight_checkpoint";
 
 codec::DType dtype_of(const at::Tensor& tensor) {
   switch (tensor.scalar_type()) {
-    case at::kFloat: return codec::DType::kF32;
-    case at::kDouble: return codec::DType::kF64;
-    case at::kLong: return codec::DType::kI64;
-    case at::kByte: return codec::DType::kU8;
-    default: fail(ErrorCode::kInternal, "[train] a checkpoint cannot hold {}", c10::toString(tensor.scalar_type()));
+    case at::kFloat:
+      return codec::DType::kF32;
+    case at::kDouble:
+      return codec::DType::kF64;
+    case at::kLong:
+      return codec::DType::kI64;
+    case at::kByte:
+      return codec::DType::kU8;
+    default:
+      fail(ErrorCode::kInternal, "[train] a checkpoint cannot hold {}",
+           c10::toString(tensor.scalar_type()));
   }
 }
 
 at::ScalarType scalar_type_of(codec::DType dtype, const std::string& name) {
   switch (dtype) {
-    case codec::DType::kF32: return at::kFloat;
-    case codec::DType::kF64: return at::kDouble;
-    case codec::DType::kI64: return at::kLong;
-    case codec::DType::kU8: return at::kByte;
-    default: fail(ErrorCode::kCorrupt, "[train] the checkpoint's tensor '{}' has an unexpected type", name);
+    case codec::DType::kF32:
+      return at::kFloat;
+    case codec::DType::kF64:
+      return at::kDouble;
+    case codec::DType::kI64:
+      return at::kLong;
+    case codec::DType::kU8:
+      return at::kByte;
+    default:
+      fail(ErrorCode::kCorrupt, "[train] the checkpoint's tensor '{}' has an unexpected type",
+           name);
   }
 }
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& path, const Trainer& trainer, const std::string& identity) {
+void save_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
+                     const std::string& identity) {
   std::vector<at::Tensor> kept;
   std::vector<io::TensorToWrite> tensors;
   auto state = trainer.state();
@@ -53,13 +66,15 @@ void save_checkpoint(const std::filesystem::path& path, const Trainer& trainer, 
 Checkpoint load_checkpoint(const std::filesystem::path& path) {
   const io::SafetensorsFile file = io::read_safetensors(path);
   const auto identity = file.metadata.find(kIdentity);
-  if (identity == file.metadata.end()) fail(ErrorCode::kCorrupt, "[train] '{}' is no checkpoint of a training", path.string());
+  if (identity == file.metadata.end())
+    fail(ErrorCode::kCorrupt, "[train] '{}' is no checkpoint of a training", path.string());
   Checkpoint checkpoint;
   checkpoint.identity = identity->second;
   for (const io::TensorRecord& record : file.tensors) {
     auto* data = const_cast<std::byte*>(record.bytes.data());
-    checkpoint.state.emplace_back(record.name,
-                                  at::from_blob(data, record.shape, scalar_type_of(record.dtype, record.name)).clone());
+    checkpoint.state.emplace_back(
+        record.name,
+        at::from_blob(data, record.shape, scalar_type_of(record.dtype, record.name)).clone());
   }
   return checkpoint;
 }

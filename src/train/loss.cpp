@@ -13,43 +13,55 @@ struct Name {
   std::string_view text;
   LossKind kind;
 };
-constexpr std::array kNames = {Name{"cross-entropy", LossKind::kCrossEntropy}, Name{"mse", LossKind::kMse},
-                               Name{"kl", LossKind::kKl}, Name{"ctc", LossKind::kCtc}};
+constexpr std::array kNames = {Name{"cross-entropy", LossKind::kCrossEntropy},
+                               Name{"mse", LossKind::kMse}, Name{"kl", LossKind::kKl},
+                               Name{"ctc", LossKind::kCtc}};
 
 void check_classes(const at::Tensor& labels, int64_t classes) {
   if (labels.numel() == 0) return;
   const int64_t low = labels.min().item<int64_t>(), high = labels.max().item<int64_t>();
   if (low < 0 || high >= classes) {
-    fail(ErrorCode::kInvalidArgument, "[train] label {} is outside the {} classes of the output", low < 0 ? low : high, classes);
+    fail(ErrorCode::kInvalidArgument, "[train] label {} is outside the {} classes of the output",
+         low < 0 ? low : high, classes);
   }
 }
 
-at::Tensor cross_entropy(const LossOptions& options, const at::Tensor& output, const Target& target) {
-  if (output.dim() < 2 || target.values.dim() != output.dim() - 1 || target.values.size(0) != output.size(0)) {
-    fail(ErrorCode::kInvalidArgument, "[train] cross-entropy takes an output [batch, classes, ...] and labels [batch, ...]; they have [{}] and [{}]",
+at::Tensor cross_entropy(const LossOptions& options, const at::Tensor& output,
+                         const Target& target) {
+  if (output.dim() < 2 || target.values.dim() != output.dim() - 1 ||
+      target.values.size(0) != output.size(0)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[train] cross-entropy takes an output [batch, classes, ...] and labels [batch, ...]; "
+         "they have [{}] and [{}]",
          fmt::join(output.sizes().begin(), output.sizes().end(), ", "),
          fmt::join(target.values.sizes().begin(), target.values.sizes().end(), ", "));
   }
   check_classes(target.values, output.size(1));
-  return at::cross_entropy_loss(output, target.values, {}, at::Reduction::Mean, -100, options.label_smoothing);
+  return at::cross_entropy_loss(output, target.values, {}, at::Reduction::Mean, -100,
+                                options.label_smoothing);
 }
 
-at::Tensor kl_divergence(const LossOptions& options, const at::Tensor& output, const Target& target) {
+at::Tensor kl_divergence(const LossOptions& options, const at::Tensor& output,
+                         const Target& target) {
   const double t = options.temperature;
-  const at::Tensor want = at::log_softmax(target.values / t, -1), have = at::log_softmax(output / t, -1);
+  const at::Tensor want = at::log_softmax(target.values / t, -1),
+                   have = at::log_softmax(output / t, -1);
   const int64_t rows = output.numel() / output.size(-1);
   return (want.exp() * (want - have)).sum() * (t * t / static_cast<double>(rows));
 }
 
 at::Tensor ctc(const LossOptions& options, const at::Tensor& output, const Target& target) {
   if (output.dim() != 3 || !target.lengths.defined() || target.lengths.size(0) != output.size(0)) {
-    fail(ErrorCode::kInvalidArgument, "[train] CTC takes an output [batch, time, classes] and one label sequence a sample; the output has [{}]",
+    fail(ErrorCode::kInvalidArgument,
+         "[train] CTC takes an output [batch, time, classes] and one label sequence a sample; the "
+         "output has [{}]",
          fmt::join(output.sizes().begin(), output.sizes().end(), ", "));
   }
   check_classes(target.values, output.size(2));
   const at::Tensor scores = at::log_softmax(output, -1).transpose(0, 1);  // [time, batch, classes]
   const at::Tensor times = at::full({output.size(0)}, output.size(1), at::kLong);
-  return at::ctc_loss(scores, target.values, times, target.lengths, options.ctc_blank, at::Reduction::Mean, /*zero_infinity=*/true);
+  return at::ctc_loss(scores, target.values, times, target.lengths, options.ctc_blank,
+                      at::Reduction::Mean, /*zero_infinity=*/true);
 }
 
 }  // namespace
@@ -60,7 +72,8 @@ LossKind parse_loss(std::string_view name) {
     if (row.text == name) return row.kind;
     known.push_back(row.text);
   }
-  fail(ErrorCode::kInvalidArgument, "[train] there is no loss '{}'; there are {}", name, fmt::join(known, ", "));
+  fail(ErrorCode::kInvalidArgument, "[train] there is no loss '{}'; there are {}", name,
+       fmt::join(known, ", "));
 }
 
 at::Tensor loss(const LossOptions& options, const at::Tensor& output, const Target& target) {
@@ -71,10 +84,14 @@ at::Tensor loss(const LossOptions& options, const at::Tensor& output, const Targ
          fmt::join(target.values.sizes().begin(), target.values.sizes().end(), ", "));
   }
   switch (options.kind) {
-    case LossKind::kCrossEntropy: return cross_entropy(options, output, target);
-    case LossKind::kMse: return at::mse_loss(output, target.values);
-    case LossKind::kKl: return kl_divergence(options, output, target);
-    case LossKind::kCtc: return ctc(options, output, target);
+    case LossKind::kCrossEntropy:
+      return cross_entropy(options, output, target);
+    case LossKind::kMse:
+      return at::mse_loss(output, target.values);
+    case LossKind::kKl:
+      return kl_divergence(options, output, target);
+    case LossKind::kCtc:
+      return ctc(options, output, target);
   }
   fail(ErrorCode::kInternal, "[train] unknown loss");
 }

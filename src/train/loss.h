@@ -15,19 +15,21 @@ struct LossOptions {
   LossKind kind = LossKind::kCrossEntropy;
   double label_smoothing = 0;  // kCrossEntropy: 0 to 1, spread evenly over all classes
   int64_t ctc_blank = 0;       // kCtc: the class that stands for nothing
-  double temperature = 1;      // kKl: both distributions are softened by it, the loss multiplied by its square
+  double temperature =
+      1;  // kKl: both distributions are softened by it, the loss multiplied by its square
 };
 
 // What a batch is compared with.
 struct Target {
-  at::Tensor values;   // kCrossEntropy: [batch] I64 classes; kMse: like the output; kKl: logits like the output;
-                       // kCtc: [sum of lengths] I64 labels one after the other
+  at::Tensor values;  // kCrossEntropy: [batch] I64 classes; kMse: like the output; kKl: logits like
+                      // the output; kCtc: [sum of lengths] I64 labels one after the other
   at::Tensor lengths;  // kCtc: [batch] I64
 };
 
 // The mean loss of a batch as a scalar, differentiable in `output`.
-//   kCrossEntropy: output [batch, classes] (or [batch, classes, ...] with targets [batch, ...]), logits
-//   kCtc: output [batch, time, classes], logits; Graves et al. 2006; a sequence longer than the output
+//   kCrossEntropy: output [batch, classes] (or [batch, classes, ...] with targets [batch, ...]),
+//   logits kCtc: output [batch, time, classes], logits; Graves et al. 2006; a sequence longer than
+//   the output
 //     can say costs nothing (its loss would be infinite)
 // Errors: InvalidArgument naming the rule for shapes that do not fit, a class outside [0, classes).
 at::Tensor loss(const LossOptions& options, const at::Tensor& output, const Target& target);

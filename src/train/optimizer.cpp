@@ -14,7 +14,8 @@ struct Optimizer::Impl {
   bool adamw = false;
   std::vector<at::Tensor> parameters;  // in the order of state()'s names
 
-  // Calls use(name, tensor, set) for every tensor of the state of parameter `index` (an undefined one: not made yet).
+  // Calls use(name, tensor, set) for every tensor of the state of parameter `index` (an undefined
+  // one: not made yet).
   template <class Use>
   void each(size_t index, const Use& use) const;
 };
@@ -27,10 +28,13 @@ using torch::optim::OptimizerParamGroup;
 using torch::optim::SGDOptions;
 using torch::optim::SGDParamState;
 
-std::string key_of(const at::Tensor& parameter) { return c10::guts::to_string(parameter.unsafeGetTensorImpl()); }
+std::string key_of(const at::Tensor& parameter) {
+  return c10::guts::to_string(parameter.unsafeGetTensorImpl());
+}
 
 // The states exist from the start, so that saving and loading need no case for the first step.
-void make_states(torch::optim::Optimizer& optimizer, bool adamw, const std::vector<at::Tensor>& parameters) {
+void make_states(torch::optim::Optimizer& optimizer, bool adamw,
+                 const std::vector<at::Tensor>& parameters) {
   for (const at::Tensor& parameter : parameters) {
     if (adamw) {
       auto state = std::make_unique<AdamWParamState>();
@@ -51,10 +55,12 @@ void make_states(torch::optim::Optimizer& optimizer, bool adamw, const std::vect
 OptimizerOptions::Kind parse_optimizer(std::string_view name) {
   if (name == "sgd") return OptimizerOptions::Kind::kSgd;
   if (name == "adamw") return OptimizerOptions::Kind::kAdamW;
-  fail(ErrorCode::kInvalidArgument, "[train] there is no optimizer '{}'; there are sgd, adamw", name);
+  fail(ErrorCode::kInvalidArgument, "[train] there is no optimizer '{}'; there are sgd, adamw",
+       name);
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, const std::vector<at::Tensor>& decaying, const std::vector<at::Tensor>& others)
+Optimizer::Optimizer(const OptimizerOptions& options, const std::vector<at::Tensor>& decaying,
+                     const std::vector<at::Tensor>& others)
     : impl_(std::make_unique<Impl>()) {
   impl_->adamw = options.kind == OptimizerOptions::Kind::kAdamW;
   impl_->parameters = decaying;
@@ -101,19 +107,24 @@ void Optimizer::Impl::each(size_t index, const Use& use) const {
   const std::string prefix = std::to_string(index) + ".";
   if (adamw) {
     auto& state = static_cast<AdamWParamState&>(slot);
-    use(prefix + "step", at::scalar_tensor(state.step(), at::kLong), [&](const at::Tensor& t) { state.step(t.item<int64_t>()); });
+    use(prefix + "step", at::scalar_tensor(state.step(), at::kLong),
+        [&](const at::Tensor& t) { state.step(t.item<int64_t>()); });
     use(prefix + "exp_avg", state.exp_avg(), [&](const at::Tensor& t) { state.exp_avg(t); });
-    use(prefix + "exp_avg_sq", state.exp_avg_sq(), [&](const at::Tensor& t) { state.exp_avg_sq(t); });
+    use(prefix + "exp_avg_sq", state.exp_avg_sq(),
+        [&](const at::Tensor& t) { state.exp_avg_sq(t); });
   } else {
     auto& state = static_cast<SGDParamState&>(slot);
-    use(prefix + "momentum", state.momentum_buffer(), [&](const at::Tensor& t) { state.momentum_buffer(t); });
+    use(prefix + "momentum", state.momentum_buffer(),
+        [&](const at::Tensor& t) { state.momentum_buffer(t); });
   }
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Optimizer::state() const {
   std::vector<std::pair<std::string, at::Tensor>> out;
   for (size_t i = 0; i < impl_->parameters.size(); ++i) {
-    impl_->each(i, [&](const std::string& name, const at::Tensor& tensor, const auto&) { out.emplace_back(name, tensor); });
+    impl_->each(i, [&](const std::string& name, const at::Tensor& tensor, const auto&) {
+      out.emplace_back(name, tensor);
+    });
   }
   return out;
 }
@@ -124,7 +135,8 @@ void Optimizer::load_state(const std::vector<std::pair<std::string, at::Tensor>>
     impl_->each(i, [&](const std::string& name, const at::Tensor& tensor, const auto& set) {
       const auto it = by_name.find(name);
       if (it == by_name.end() || it->second.sizes() != tensor.sizes()) {
-        fail(ErrorCode::kCorrupt, "[train] the checkpoint's optimizer state '{}' is missing or has another shape", name);
+        fail(ErrorCode::kCorrupt,
+             "[train] the checkpoint's optimizer state '{}' is missing or has another shape", name);
       }
       set(it->second.clone());
     });

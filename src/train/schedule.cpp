@@ -7,12 +7,14 @@
 namespace packlight::train {
 
 double learning_rate(const Schedule& s, int64_t step) {
-  if (step < s.warmup_steps) return s.peak * static_cast<double>(step + 1) / static_cast<double>(s.warmup_steps);
+  if (step < s.warmup_steps)
+    return s.peak * static_cast<double>(step + 1) / static_cast<double>(s.warmup_steps);
   switch (s.kind) {
     case Schedule::Kind::kConstant:
       return s.peak;
     case Schedule::Kind::kStep: {
-      const int64_t every = s.step_every > 0 ? s.step_every : std::max<int64_t>(1, (s.total_steps + 2) / 3);
+      const int64_t every =
+          s.step_every > 0 ? s.step_every : std::max<int64_t>(1, (s.total_steps + 2) / 3);
       return s.peak * std::pow(s.step_factor, static_cast<double>(step / every));
     }
     case Schedule::Kind::kCosine: {

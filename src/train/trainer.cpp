@@ -20,20 +20,26 @@ graph::ValueId loss_value_of(const graph::Graph& graph, LossKind kind) {
   const graph::Node& node = graph.node(value.producer);
   if (!node.domain.empty() || (node.op != "Softmax" && node.op != "LogSoftmax")) return output;
   const int64_t axis = node.integer("axis", -1);
-  const bool last = axis == -1 || (value.shape && axis == static_cast<int64_t>(value.shape->size()) - 1);
+  const bool last =
+      axis == -1 || (value.shape && axis == static_cast<int64_t>(value.shape->size()) - 1);
   return last ? node.inputs[0] : output;
 }
 
 void check(const TrainOptions& o) {
   const auto need = [](bool good, const char* what, double value, const char* rule) {
-    if (!good) fail(ErrorCode::kInvalidArgument, "[train] {} is {}; it must be {}", what, value, rule);
+    if (!good)
+      fail(ErrorCode::kInvalidArgument, "[train] {} is {}; it must be {}", what, value, rule);
   };
   need(o.schedule.peak > 0, "the learning rate", o.schedule.peak, "above 0");
-  need(o.schedule.total_steps > 0, "the number of steps", static_cast<double>(o.schedule.total_steps), "above 0");
-  need(o.accumulate > 0, "the number of accumulated batches", static_cast<double>(o.accumulate), "above 0");
+  need(o.schedule.total_steps > 0, "the number of steps",
+       static_cast<double>(o.schedule.total_steps), "above 0");
+  need(o.accumulate > 0, "the number of accumulated batches", static_cast<double>(o.accumulate),
+       "above 0");
   need(o.clip_norm >= 0, "the gradient norm's limit", o.clip_norm, "0 or above");
-  need(o.ema_decay >= 0 && o.ema_decay < 1, "the average's decay", o.ema_decay, "from 0 to below 1");
-  need(o.loss.label_smoothing >= 0 && o.loss.label_smoothing < 1, "label smoothing", o.loss.label_smoothing, "from 0 to below 1");
+  need(o.ema_decay >= 0 && o.ema_decay < 1, "the average's decay", o.ema_decay,
+       "from 0 to below 1");
+  need(o.loss.label_smoothing >= 0 && o.loss.label_smoothing < 1, "label smoothing",
+       o.loss.label_smoothing, "from 0 to below 1");
 }
 
 at::Generator& dropout_generator() {
@@ -56,7 +62,8 @@ Trainer::Trainer(graph::Graph& graph, const TrainOptions& options)
   executor_->keep(loss_value_);
   std::vector<at::Tensor> decaying, others;
   for (const Parameter& parameter : parameters_) {
-    at::Tensor leaf = exec::dense_weight(*graph.value(parameter.value).weight).clone().requires_grad_(true);
+    at::Tensor leaf =
+        exec::dense_weight(*graph.value(parameter.value).weight).clone().requires_grad_(true);
     executor_->set_parameter(parameter.value, leaf);
     (parameter.decays ? decaying : others).push_back(leaf);
     if (options.ema_decay > 0) averages_.push_back(leaf.detach().clone());
@@ -73,12 +80,14 @@ at::Tensor Trainer::forward(const Batch& batch) {
   for (const graph::ValueId id : graph_.inputs) {
     const auto it = batch.inputs.find(graph_.value(id).name);
     if (it == batch.inputs.end())
-      fail(ErrorCode::kInvalidArgument, "[train] the data has no values for graph input '{}'", graph_.value(id).name);
+      fail(ErrorCode::kInvalidArgument, "[train] the data has no values for graph input '{}'",
+           graph_.value(id).name);
     live[id] = it->second;
   }
-  executor_->run_nodes(0, last_node_, live, [this](const graph::Node& node, std::span<const at::Tensor> inputs) {
-    if (!options_.freeze_bn) statistics_.observe(node, inputs);
-  });
+  executor_->run_nodes(0, last_node_, live,
+                       [this](const graph::Node& node, std::span<const at::Tensor> inputs) {
+                         if (!options_.freeze_bn) statistics_.observe(node, inputs);
+                       });
   return live.at(loss_value_);
 }
 
@@ -87,7 +96,9 @@ double Trainer::train_on(const Batch& batch) {
   const at::Tensor value = loss(options_.loss, forward(batch), batch.target);
   const auto number = value.item<double>();
   if (!std::isfinite(number)) {
-    fail(ErrorCode::kInvalidArgument, "[train] the loss is {} at batch {} (learning rate {}): lower the learning rate or limit the gradients' norm",
+    fail(ErrorCode::kInvalidArgument,
+         "[train] the loss is {} at batch {} (learning rate {}): lower the learning rate or limit "
+         "the gradients' norm",
          number, batches_, learning_rate_);
   }
   (options_.accumulate > 1 ? value / static_cast<double>(options_.accumulate) : value).backward();
@@ -123,9 +134,11 @@ void Trainer::optimizer_step() {
 void Trainer::store() {
   const auto put = [this](graph::ValueId id, const at::Tensor& tensor) {
     const auto& old = std::get<at::Tensor>(*graph_.value(id).weight);
-    graph_.value(id).weight = tensor.detach().to(old.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+    graph_.value(id).weight =
+        tensor.detach().to(old.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
   };
-  for (size_t i = 0; i < parameters_.size(); ++i) put(parameters_[i].value, averages_.empty() ? leaves_[i] : averages_[i]);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    put(parameters_[i].value, averages_.empty() ? leaves_[i] : averages_[i]);
   for (const auto& [id, tensor] : statistics_.values()) put(id, tensor);
 }
 
@@ -134,10 +147,13 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     out.emplace_back("parameter." + parameters_[i].name, leaves_[i].detach());
     if (!averages_.empty()) out.emplace_back("average." + parameters_[i].name, averages_[i]);
-    if (pending_ > 0 && leaves_[i].grad().defined()) out.emplace_back("gradient." + parameters_[i].name, leaves_[i].grad());
+    if (pending_ > 0 && leaves_[i].grad().defined())
+      out.emplace_back("gradient." + parameters_[i].name, leaves_[i].grad());
   }
-  for (const auto& [id, tensor] : statistics_.values()) out.emplace_back("statistics." + graph_.value(id).name, tensor);
-  for (const auto& [name, tensor] : optimizer_->state()) out.emplace_back("optimizer." + name, tensor);
+  for (const auto& [id, tensor] : statistics_.values())
+    out.emplace_back("statistics." + graph_.value(id).name, tensor);
+  for (const auto& [name, tensor] : optimizer_->state())
+    out.emplace_back("optimizer." + name, tensor);
   out.emplace_back("counters", at::tensor({batches_, step_, pending_}, at::kLong));
   out.emplace_back("generator", dropout_generator().get_state());
   return out;
@@ -148,7 +164,8 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
   const auto take = [&](const std::string& name, const at::Tensor& like) {
     const auto it = by_name.find(name);
     if (it == by_name.end() || it->second.sizes() != like.sizes())
-      fail(ErrorCode::kCorrupt, "[train] the checkpoint's tensor '{}' is missing or has another shape", name);
+      fail(ErrorCode::kCorrupt,
+           "[train] the checkpoint's tensor '{}' is missing or has another shape", name);
     return it->second;
   };
   const c10::AutoGradMode no_gradients(false);
@@ -160,11 +177,13 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
   optimizer_->load_state(optimizer);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     leaves_[i].copy_(take("parameter." + parameters_[i].name, leaves_[i]));
-    if (!averages_.empty()) averages_[i].copy_(take("average." + parameters_[i].name, averages_[i]));
+    if (!averages_.empty())
+      averages_[i].copy_(take("average." + parameters_[i].name, averages_[i]));
     const auto gradient = by_name.find("gradient." + parameters_[i].name);
     if (gradient != by_name.end()) leaves_[i].mutable_grad() = gradient->second.clone();
   }
-  for (const auto& [id, tensor] : statistics_.values()) statistics_.set(id, take("statistics." + graph_.value(id).name, tensor).clone());
+  for (const auto& [id, tensor] : statistics_.values())
+    statistics_.set(id, take("statistics." + graph_.value(id).name, tensor).clone());
   batches_ = counters[0].item<int64_t>();
   step_ = counters[1].item<int64_t>();
   pending_ = counters[2].item<int64_t>();

@@ -24,12 +24,13 @@ namespace packlight::train {
 struct TrainOptions {
   LossOptions loss;
   OptimizerOptions optimizer;
-  Schedule schedule;            // total_steps must be set
-  int64_t accumulate = 1;       // batches whose gradients are averaged for one optimizer step
-  double clip_norm = 0;         // largest norm of all gradients together; 0: not limited
-  double ema_decay = 0;         // of an exponential moving average of the weights, which is then the result; 0: none
-  bool freeze_bn = false;       // BatchNormalization keeps its running statistics, and uses them
-  uint64_t seed = 0;            // of Dropout
+  Schedule schedule;       // total_steps must be set
+  int64_t accumulate = 1;  // batches whose gradients are averaged for one optimizer step
+  double clip_norm = 0;    // largest norm of all gradients together; 0: not limited
+  double ema_decay =
+      0;  // of an exponential moving average of the weights, which is then the result; 0: none
+  bool freeze_bn = false;  // BatchNormalization keeps its running statistics, and uses them
+  uint64_t seed = 0;       // of Dropout
 };
 
 // A batch as tensors: graph inputs by name, and what the first output is compared with.
@@ -38,18 +39,21 @@ struct Batch {
   Target target;
 };
 
-// Trains a graph's weights in place. Knows no data set and no file: the caller feeds batches in an order that it can
-// repeat, so that training goes on from a checkpoint with the same bits.
-// Not thread-safe. LibTorch's thread count decides the order of sums: the same count gives the same result.
+// Trains a graph's weights in place. Knows no data set and no file: the caller feeds batches in an
+// order that it can repeat, so that training goes on from a checkpoint with the same bits. Not
+// thread-safe. LibTorch's thread count decides the order of sums: the same count gives the same
+// result.
 class Trainer {
  public:
-  // `graph` must outlive the trainer. Where its first output is a Softmax or LogSoftmax over the last axis, the loss
-  // looks at that operator's input. Errors: as find_parameters(); InvalidArgument for options out of range.
+  // `graph` must outlive the trainer. Where its first output is a Softmax or LogSoftmax over the
+  // last axis, the loss looks at that operator's input. Errors: as find_parameters();
+  // InvalidArgument for options out of range.
   Trainer(graph::Graph& graph, const TrainOptions& options);
   ~Trainer();
 
-  // Gradients of one batch, and every `accumulate` batches an optimizer step. Returns the batch's loss.
-  // Errors: those of exec and loss(); InvalidArgument when the loss is not finite (the weights keep their last state).
+  // Gradients of one batch, and every `accumulate` batches an optimizer step. Returns the batch's
+  // loss. Errors: those of exec and loss(); InvalidArgument when the loss is not finite (the
+  // weights keep their last state).
   double train_on(const Batch& batch);
 
   int64_t batches_seen() const { return batches_; }
@@ -59,12 +63,12 @@ class Trainer {
   // Whether the loss looks behind a final Softmax.
   bool looks_behind_softmax() const { return loss_value_ != graph_.outputs.at(0); }
 
-  // Puts the trained weights (their average with ema_decay) and running statistics into the graph, in the weights' own
-  // dtypes. Training may go on afterwards.
+  // Puts the trained weights (their average with ema_decay) and running statistics into the graph,
+  // in the weights' own dtypes. Training may go on afterwards.
   void store();
 
-  // Everything that decides what comes next, as named tensors; restore() takes the same. Errors of restore(): Corrupt
-  // when a tensor is missing or has another shape.
+  // Everything that decides what comes next, as named tensors; restore() takes the same. Errors of
+  // restore(): Corrupt when a tensor is missing or has another shape.
   std::vector<std::pair<std::string, at::Tensor>> state() const;
   void restore(const std::vector<std::pair<std::string, at::Tensor>>& state);
 
@@ -86,9 +90,11 @@ class Trainer {
   double learning_rate_ = 0;
 };
 
-// A checkpoint file (safetensors): Trainer::state() and a text by which the caller knows what it belongs to (recipe,
-// data). Written aside and renamed, so that a killed run leaves the one before. Errors of load: NotFound, Io, Corrupt.
-void save_checkpoint(const std::filesystem::path& path, const Trainer& trainer, const std::string& identity);
+// A checkpoint file (safetensors): Trainer::state() and a text by which the caller knows what it
+// belongs to (recipe, data). Written aside and renamed, so that a killed run leaves the one before.
+// Errors of load: NotFound, Io, Corrupt.
+void save_checkpoint(const std::filesystem::path& path, const Trainer& trainer,
+                     const std::string& identity);
 struct Checkpoint {
   std::vector<std::pair<std::string, at::Tensor>> state;
   std::string identity;

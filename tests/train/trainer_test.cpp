@@ -16,12 +16,14 @@ namespace {
 using test::contains;
 using test::error_of;
 
-// Two classes of 4 x 4 pictures that a linear layer can tell apart: bright on the left, bright on the right.
+// Two classes of 4 x 4 pictures that a linear layer can tell apart: bright on the left, bright on
+// the right.
 Batch pictures(int64_t count, int64_t seed) {
   at::manual_seed(seed);
   const at::Tensor labels = at::randint(2, {count}, at::kLong);
   at::Tensor x = at::randn({count, 1, 4, 4}) * 0.5;
-  x = x + at::where(labels.reshape({-1, 1, 1, 1}).to(at::kBool), at::tensor({0.f, 0.f, 1.f, 1.f}), at::tensor({1.f, 1.f, 0.f, 0.f}));
+  x = x + at::where(labels.reshape({-1, 1, 1, 1}).to(at::kBool), at::tensor({0.f, 0.f, 1.f, 1.f}),
+                    at::tensor({1.f, 1.f, 0.f, 0.f}));
   return {{{"input", x}}, {labels, {}}};
 }
 
@@ -53,7 +55,8 @@ TEST(TrainerTest, LearnsWhatALinearLayerCanTellApart) {
   const Batch unseen = pictures(500, 1000);
   const double before = accuracy(graph, unseen);
   trainer.store();
-  // The classes' means lie sqrt(16) * 0.5 / 0.5 = 4 standard deviations apart: 97.7 % is what the best classifier reaches.
+  // The classes' means lie sqrt(16) * 0.5 / 0.5 = 4 standard deviations apart: 97.7 % is what the
+  // best classifier reaches.
   EXPECT_LT(before, 0.9);
   EXPECT_GT(accuracy(graph, unseen), 0.93);
 }
@@ -81,7 +84,11 @@ TEST_P(ResumeTest, AKilledRunGoesOnWithTheSameBits) {
   options.ema_decay = 0.5;
   const test::TempDir folder;
   const auto path = folder.path() / "checkpoint.safetensors";
-  graph::Graph whole = create_architecture("resnet8", [] { auto o = small(); o.height = o.width = 8; return o; }());
+  graph::Graph whole = create_architecture("resnet8", [] {
+    auto o = small();
+    o.height = o.width = 8;
+    return o;
+  }());
   graph::Graph first = whole, second = whole;
   const auto batch = [](int i) {
     Batch b = pictures(4, i);
@@ -107,11 +114,17 @@ TEST_P(ResumeTest, AKilledRunGoesOnWithTheSameBits) {
   trainer.store();
   expect_equal_bits(weights_of(whole), weights_of(second));
 }
-INSTANTIATE_TEST_SUITE_P(Optimizers, ResumeTest, ::testing::Values(OptimizerOptions::Kind::kSgd, OptimizerOptions::Kind::kAdamW));
+INSTANTIATE_TEST_SUITE_P(Optimizers, ResumeTest,
+                         ::testing::Values(OptimizerOptions::Kind::kSgd,
+                                           OptimizerOptions::Kind::kAdamW));
 
 TEST(TrainerTest, BatchNormalizationKeepsRunningStatisticsUnlessFrozen) {
   for (const bool frozen : {false, true}) {
-    graph::Graph graph = create_architecture("resnet8", [] { auto o = small(); o.height = o.width = 8; return o; }());
+    graph::Graph graph = create_architecture("resnet8", [] {
+      auto o = small();
+      o.height = o.width = 8;
+      return o;
+    }());
     TrainOptions options = sgd(1);
     options.freeze_bn = frozen;
     Trainer trainer(graph, options);
@@ -137,8 +150,10 @@ TEST(TrainerTest, LimitsTheNormOfGradients) {
   trainer.store();
   const auto after = weights_of(graph);
   double squares = 0;
-  for (size_t i = 0; i < before.size(); ++i) squares += (after[i] - before[i]).pow(2).sum().item<double>();
-  // The change is the gradient times the learning rate; differences of weights near 1 are rounded to 2^-24.
+  for (size_t i = 0; i < before.size(); ++i)
+    squares += (after[i] - before[i]).pow(2).sum().item<double>();
+  // The change is the gradient times the learning rate; differences of weights near 1 are rounded
+  // to 2^-24.
   EXPECT_NEAR(std::sqrt(squares), 0.1 * 1e-3, 200 * 0x1p-24);
 }
 
@@ -148,12 +163,14 @@ TEST(TrainerTest, RefusesWhatCannotBeTrained) {
   Trainer trainer(graph, options);
   Batch wrong = pictures(4, 0);
   wrong.target.values[0] = 2;
-  EXPECT_TRUE(contains(error_of([&] { trainer.train_on(wrong); }), "label 2 is outside the 2 classes"));
+  EXPECT_TRUE(
+      contains(error_of([&] { trainer.train_on(wrong); }), "label 2 is outside the 2 classes"));
   Batch broken = pictures(4, 0);
   broken.inputs["input"][0][0][0][0] = std::nanf("");
   EXPECT_TRUE(contains(error_of([&] { trainer.train_on(broken); }), "the loss is nan"));
   options.schedule.peak = 0;
-  EXPECT_TRUE(contains(error_of([&] { Trainer(graph, options); }), "learning rate is 0; it must be above 0"));
+  EXPECT_TRUE(contains(error_of([&] { Trainer(graph, options); }),
+                       "learning rate is 0; it must be above 0"));
   graph::Graph empty;
   EXPECT_TRUE(contains(error_of([&] { find_parameters(empty); }), "no weights to train"));
 }
@@ -173,33 +190,44 @@ TEST(ScheduleTest, WarmsUpAndFalls) {
 }
 
 TEST(LossTest, WorkedExamples) {
-  const at::Tensor logits = at::tensor({0.f, std::log(3.f)}).reshape({1, 2});  // probabilities 1/4, 3/4
+  const at::Tensor logits =
+      at::tensor({0.f, std::log(3.f)}).reshape({1, 2});  // probabilities 1/4, 3/4
   LossOptions options;
-  EXPECT_NEAR(loss(options, logits, {at::tensor({1}, at::kLong), {}}).item<double>(), std::log(4 / 3.0), 1e-6);
+  EXPECT_NEAR(loss(options, logits, {at::tensor({1}, at::kLong), {}}).item<double>(),
+              std::log(4 / 3.0), 1e-6);
   options.label_smoothing = 0.5;  // 3/4 of the weight on the label, 1/4 on the other
-  EXPECT_NEAR(loss(options, logits, {at::tensor({1}, at::kLong), {}}).item<double>(), 0.75 * std::log(4 / 3.0) + 0.25 * std::log(4.0), 1e-6);
+  EXPECT_NEAR(loss(options, logits, {at::tensor({1}, at::kLong), {}}).item<double>(),
+              0.75 * std::log(4 / 3.0) + 0.25 * std::log(4.0), 1e-6);
   options = {LossKind::kKl};
-  EXPECT_NEAR(loss(options, logits, {at::zeros({1, 2}), {}}).item<double>(), 0.5 * std::log(2.0) + 0.5 * std::log(2 / 3.0), 1e-6);
+  EXPECT_NEAR(loss(options, logits, {at::zeros({1, 2}), {}}).item<double>(),
+              0.5 * std::log(2.0) + 0.5 * std::log(2 / 3.0), 1e-6);
   options = {LossKind::kMse};
-  EXPECT_NEAR(loss(options, at::tensor({1.f, 2.f}), {at::tensor({0.f, 4.f}), {}}).item<double>(), 2.5, 1e-6);
+  EXPECT_NEAR(loss(options, at::tensor({1.f, 2.f}), {at::tensor({0.f, 4.f}), {}}).item<double>(),
+              2.5, 1e-6);
   // CTC: two steps, classes blank and "a", each 1/2: "a" is said by a-, -a and aa: 3/4.
   options = {LossKind::kCtc};
-  EXPECT_NEAR(loss(options, at::zeros({1, 2, 2}), {at::tensor({1}, at::kLong), at::tensor({1}, at::kLong)}).item<double>(), std::log(4 / 3.0), 1e-6);
-  EXPECT_TRUE(contains(error_of([] { parse_loss("hinge"); }), "there is no loss 'hinge'; there are cross-entropy, mse, kl, ctc"));
+  EXPECT_NEAR(
+      loss(options, at::zeros({1, 2, 2}), {at::tensor({1}, at::kLong), at::tensor({1}, at::kLong)})
+          .item<double>(),
+      std::log(4 / 3.0), 1e-6);
+  EXPECT_TRUE(contains(error_of([] { parse_loss("hinge"); }),
+                       "there is no loss 'hinge'; there are cross-entropy, mse, kl, ctc"));
 }
 
 TEST(ArchitecturesTest, SizesAreThoseOfThePapers) {
   const auto parameters = [](const char* name, ArchitectureOptions options) {
     const graph::Graph graph = create_architecture(name, options);
     int64_t count = 0;
-    for (const Parameter& p : find_parameters(graph)) count += exec::dense_weight(*graph.value(p.value).weight).numel();
+    for (const Parameter& p : find_parameters(graph))
+      count += exec::dense_weight(*graph.value(p.value).weight).numel();
     return count;
   };
   EXPECT_EQ(parameters("lenet5", {}), 61706);  // as counted for the 28 x 28 form with padding 2
   ArchitectureOptions cifar;
   cifar.channels = 3;
   cifar.height = cifar.width = 32;
-  // 0.27 M in the paper; 272,474 with projections: 3 + 2 * 9 convolutions, 2 projections, norms, fc.
+  // 0.27 M in the paper; 272,474 with projections: 3 + 2 * 9 convolutions, 2 projections, norms,
+  // fc.
   EXPECT_NEAR(static_cast<double>(parameters("resnet20", cifar)), 272474, 3000);
   ArchitectureOptions imagenet;
   imagenet.channels = 3;
@@ -208,10 +236,12 @@ TEST(ArchitecturesTest, SizesAreThoseOfThePapers) {
   EXPECT_NEAR(static_cast<double>(parameters("mobilenet", imagenet)), 4.2e6, 0.05e6);
   const graph::Graph a = create_architecture("lenet5", {}), b = create_architecture("lenet5", {});
   expect_equal_bits(weights_of(a), weights_of(b));
-  EXPECT_TRUE(contains(error_of([] { create_architecture("vgg", {}); }), "there are mlp, lenet5, resnet8, resnet20, mobilenet"));
+  EXPECT_TRUE(contains(error_of([] { create_architecture("vgg", {}); }),
+                       "there are mlp, lenet5, resnet8, resnet20, mobilenet"));
   ArchitectureOptions tiny;
   tiny.height = tiny.width = 2;
-  EXPECT_TRUE(contains(error_of([&] { create_architecture("lenet5", tiny); }), "too small for lenet5"));
+  EXPECT_TRUE(
+      contains(error_of([&] { create_architecture("lenet5", tiny); }), "too small for lenet5"));
 }
 
 }  // namespace

@@ -1,0 +1,244 @@
+#include "runtime/network/engine.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/fail.h"
+#include "base/interrupt.h"
+
+namespace packlight::runtime {
+namespace {
+
+constexpr size_t kLine = 64;
+
+bool is_control(const io::NetworkNode& node) {
+  return node.domain.empty() && (node.op == "If" || node.op == "Loop");
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
+    : network_(std::move(network)),
+      pool_(std::move(pool)),
+      arena_(nullptr, [](std::byte* p) { std::free(p); }) {
+  for (const io::NetworkNode& node : network_->nodes) {
+    operators_.push_back(is_control(node) ? nullptr : find_operator(node.op, node.domain));
+    if (operators_.back() == nullptr && !is_control(node)) {
+      fail(ErrorCode::kUnsupported, "{}: operator '{}{}{}' is not implemented", node.label(),
+           node.domain, node.domain.empty() ? "" : ".", node.op);
+    }
+  }
+  dynamic_.resize(network_->values.size());
+}
+
+void Engine::check_inputs(std::span<const Tensor> inputs) const {
+  if (inputs.size() != network_->inputs.size()) {
+    fail(ErrorCode::kInvalidArgument, "[runtime] network '{}' takes {} inputs, not {}",
+         network_->name, network_->inputs.size(), inputs.size());
+  }
+  std::map<std::string, int64_t> symbols;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const io::NetworkValue& value = network_->values[network_->inputs[i]];
+    const Tensor& given = inputs[i];
+    if (value.dtype && *value.dtype != given.dtype) {
+      fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' is {}, not {}", value.name,
+           codec::info(*value.dtype).name, codec::info(given.dtype).name);
+    }
+    if (!value.shape) continue;
+    bool fits = value.shape->size() == given.dims.size();
+    for (size_t d = 0; fits && d < given.dims.size(); ++d) {
+      const io::NetworkDim& dim = (*value.shape)[d];
+      fits = given.dims[d] >= 0 && (dim.value < 0 || dim.value == given.dims[d]);
+      if (fits && !dim.symbol.empty())
+        fits = symbols.emplace(dim.symbol, given.dims[d]).first->second == given.dims[d];
+    }
+    if (!fits) {
+      std::string wanted;
+      for (const io::NetworkDim& dim : *value.shape)
+        wanted += (wanted.empty() ? "" : ", ") + (dim.value >= 0       ? std::to_string(dim.value)
+                                                  : dim.symbol.empty() ? "?"
+                                                                       : dim.symbol);
+      fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' has shape {}, the network takes [{}]",
+           value.name, to_string(given.dims), wanted);
+    }
+  }
+}
+
+bool Engine::planned_for(std::span<const Tensor> inputs) const {
+  if (plan_.slots.empty() || plan_.input_dims.size() != inputs.size()) return false;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& planned = plan_.slots[network_->inputs[i]].tensor;
+    if (plan_.input_dims[i] != inputs[i].dims || planned.dtype != inputs[i].dtype) return false;
+  }
+  return true;
+}
+
+void Engine::prepare(std::span<const Tensor> inputs) {
+  plan_ = make_plan(*network_, operators_, inputs, *pool_);
+  if (plan_.arena_bytes > arena_size_) {
+    arena_.reset();
+    arena_size_ = 0;
+    arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kLine, plan_.arena_bytes)));
+    if (!arena_) {
+      fail(ErrorCode::kOutOfMemory,
+           "[runtime] network '{}' needs {} bytes for inputs of these shapes", network_->name,
+           plan_.arena_bytes);
+    }
+    arena_size_ = plan_.arena_bytes;
+  }
+  for (Plan::Slot& slot : plan_.slots) {
+    if (slot.place == Plan::Place::kArena) slot.tensor.data = arena_.get() + slot.offset;
+  }
+}
+
+void Engine::run(std::span<const Tensor> inputs) {
+  check_inputs(inputs);
+  if (!planned_for(inputs)) prepare(inputs);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const int32_t id = network_->inputs[i];
+    for (Plan::Slot& slot : plan_.slots) {
+      if (slot.root == id) slot.tensor.data = inputs[i].data;  // the input and its views
+    }
+  }
+  for (size_t i = 0; i < network_->nodes.size(); ++i) run_node(i);
+}
+
+void Engine::run_node(size_t index) {
+  if (plan_.steps[index] == Plan::Step::kDone) return;
+  const io::NetworkNode& node = network_->nodes[index];
+  std::vector<const Tensor*> inputs;
+  inputs.reserve(node.inputs.size());
+  for (const int32_t id : node.inputs)
+    inputs.push_back(id == io::kNoValue ? nullptr : &plan_.slots[id].tensor);
+  if (plan_.steps[index] == Plan::Step::kDynamic) {
+    run_dynamic(index, inputs);
+  } else {
+    std::vector<Tensor> outputs(node.outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (node.outputs[i] != io::kNoValue) outputs[i] = plan_.slots[node.outputs[i]].tensor;
+    }
+    operators_[index]->run(RunCall(node, inputs, outputs, *pool_));
+  }
+  for (const int32_t id : node.inputs) {  // memory taken on the way goes as soon as it may
+    if (id != io::kNoValue && dynamic_[id] &&
+        plan_.slots[id].last_use == static_cast<int32_t>(index))
+      dynamic_[id].reset();
+  }
+}
+
+Tensor& Engine::allocate(int32_t value, codec::DType dtype, std::vector<int64_t> dims) {
+  Tensor& tensor = plan_.slots[value].tensor;
+  tensor.dtype = dtype;
+  tensor.dims = std::move(dims);
+  dynamic_[value] =
+      std::make_unique_for_overwrite<std::byte[]>(std::max<uint64_t>(tensor.bytes(), 1));
+  tensor.data = dynamic_[value].get();
+  return tensor;
+}
+
+void Engine::copy_to(int32_t value, const Tensor& source) {
+  if (value == io::kNoValue) return;
+  Tensor& tensor = allocate(value, source.dtype, source.dims);
+  if (source.bytes() > 0) std::memcpy(tensor.data, source.data, source.bytes());
+}
+
+void Engine::run_dynamic(size_t index, std::span<const Tensor* const> inputs) {
+  base::check_interrupt();
+  const io::NetworkNode& node = network_->nodes[index];
+  const Operator* op = operators_[index];
+  if (op == nullptr) return node.op == "If" ? run_if(node, inputs) : run_loop(node, inputs);
+  std::vector<Tensor> outputs(node.outputs.size());
+  if (!op->shape(ShapeCall(node, inputs, outputs)))
+    fail(ErrorCode::kInternal, "{}: no shape although its inputs are there", node.label());
+  if (op->is_view)
+    return copy_to(node.outputs[0], [&] {
+      Tensor view = outputs[0];
+      view.data = inputs[0]->data;
+      return view;
+    }());
+  std::vector<std::unique_ptr<std::byte[]>> unwanted;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (node.outputs[i] != io::kNoValue) {
+      outputs[i] = allocate(node.outputs[i], outputs[i].dtype, outputs[i].dims);
+    } else {
+      unwanted.push_back(std::make_unique<std::byte[]>(std::max<uint64_t>(outputs[i].bytes(), 1)));
+      outputs[i].data = unwanted.back().get();
+    }
+  }
+  op->run(RunCall(node, inputs, outputs, *pool_));
+}
+
+Engine& Engine::subengine(const io::NetworkNode& node, const char* attribute) {
+  const auto* network = node.attributes.get<std::shared_ptr<const io::Network>>(
+      attribute, node.label(), "a subgraph");
+  if (network == nullptr || *network == nullptr)
+    fail(ErrorCode::kCorrupt, "{}: attribute '{}' holds no subgraph", node.label(), attribute);
+  auto& engine = subengines_[network->get()];
+  if (!engine) engine = std::make_unique<Engine>(*network, pool_);
+  return *engine;
+}
+
+void Engine::run_if(const io::NetworkNode& node, std::span<const Tensor* const> inputs) {
+  const bool condition = inputs[0]->elements() == 1 && *inputs[0]->as<uint8_t>() != 0;
+  Engine& branch = subengine(node, condition ? "then_branch" : "else_branch");
+  std::vector<Tensor> captured;
+  for (size_t i = inputs.size() - node.captures; i < inputs.size(); ++i)
+    captured.push_back(*inputs[i]);
+  branch.run(captured);
+  for (size_t i = 0; i < node.outputs.size(); ++i) copy_to(node.outputs[i], branch.output(i));
+}
+
+void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const> inputs) {
+  Engine& body = subengine(node, "body");
+  const size_t captures = node.captures, carried = inputs.size() - 2 - captures;
+  const size_t scanned = body.network().outputs.size() - 1 - carried;
+  const int64_t trips = inputs[0] != nullptr ? integers_of(*inputs[0]).at(0) : INT64_MAX;
+  uint8_t go_on = inputs[1] == nullptr || *inputs[1]->as<uint8_t>() != 0;
+  // Carried values live in buffers of their own: the body's outputs go with its next run.
+  std::vector<Tensor> values;
+  std::vector<std::vector<std::byte>> buffers(carried), scans(scanned);
+  std::vector<Tensor> scan_like(scanned);
+  const auto carry = [&](size_t i, const Tensor& from) {
+    values[i] = from;
+    std::vector<std::byte> copy(from.data, from.data + from.bytes());
+    copy.reserve(1);
+    buffers[i] = std::move(copy);
+    values[i].data = buffers[i].data();
+  };
+  values.resize(carried);
+  for (size_t i = 0; i < carried; ++i) carry(i, *inputs[2 + i]);
+  int64_t iteration = 0;
+  for (; iteration < trips && go_on != 0; ++iteration) {
+    base::check_interrupt();
+    std::vector<Tensor> arguments(2);
+    arguments[0] = {codec::DType::kI64, {}, reinterpret_cast<std::byte*>(&iteration), nullptr};
+    arguments[1] = {codec::DType::kBool, {}, reinterpret_cast<std::byte*>(&go_on), nullptr};
+    arguments.insert(arguments.end(), values.begin(), values.end());
+    for (size_t i = inputs.size() - captures; i < inputs.size(); ++i)
+      arguments.push_back(*inputs[i]);
+    body.run(arguments);
+    go_on = *body.output(0).as<uint8_t>();
+    for (size_t i = 0; i < carried; ++i) carry(i, body.output(1 + i));
+    for (size_t s = 0; s < scanned; ++s) {
+      const Tensor& out = body.output(1 + carried + s);
+      if (iteration > 0 && out.dims != scan_like[s].dims)
+        fail(ErrorCode::kInvalidArgument, "{}: a scanned output changes its shape from {} to {}",
+             node.label(), to_string(scan_like[s].dims), to_string(out.dims));
+      scan_like[s] = out;
+      scans[s].insert(scans[s].end(), out.data, out.data + out.bytes());
+    }
+  }
+  for (size_t i = 0; i < carried && i < node.outputs.size(); ++i)
+    copy_to(node.outputs[i], values[i]);
+  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s) {
+    if (iteration == 0)
+      fail(ErrorCode::kUnsupported, "{}: an output collects nothing: the loop never ran",
+           node.label());
+    Tensor all = scan_like[s];
+    all.dims.insert(all.dims.begin(), iteration);
+    all.data = scans[s].data();
+    copy_to(node.outputs[carried + s], all);
+  }
+}
+
+}  // namespace packlight::runtime

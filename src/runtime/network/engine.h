@@ -1,0 +1,56 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "io/network.h"
+#include "runtime/network/plan.h"
+
+namespace packlight::runtime {
+
+// Runs a network on the CPU. Memory besides the network's constants is one arena, planned for the
+// shapes of the inputs; other shapes make another plan (the last one is kept). Not thread-safe;
+// engines may share a network.
+class Engine {
+ public:
+  // Errors: Unsupported naming the nodes whose operators are not implemented.
+  Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool);
+
+  const io::Network& network() const { return *network_; }
+
+  // inputs: one for each of network().inputs, in order, with data. Outputs stay valid until the
+  // next run. Errors: InvalidArgument for a type or shape that contradicts the network's, or that
+  // an operator refuses.
+  void run(std::span<const Tensor> inputs);
+  const Tensor& output(size_t index) const { return plan_.slots[network_->outputs[index]].tensor; }
+
+  // Bytes of the arena for the last shapes.
+  uint64_t arena_bytes() const { return plan_.arena_bytes; }
+
+ private:
+  void check_inputs(std::span<const Tensor> inputs) const;
+  bool planned_for(std::span<const Tensor> inputs) const;
+  void prepare(std::span<const Tensor> inputs);
+  void run_node(size_t index);
+  void run_dynamic(size_t index, std::span<const Tensor* const> inputs);
+  void run_if(const io::NetworkNode& node, std::span<const Tensor* const> inputs);
+  void run_loop(const io::NetworkNode& node, std::span<const Tensor* const> inputs);
+  // Takes memory of its own for a value whose shape is known only now.
+  Tensor& allocate(int32_t value, codec::DType dtype, std::vector<int64_t> dims);
+  void copy_to(int32_t value, const Tensor& source);
+  Engine& subengine(const io::NetworkNode& node, const char* attribute);
+
+  std::shared_ptr<const io::Network> network_;
+  std::shared_ptr<base::ThreadPool> pool_;
+  std::vector<const Operator*> operators_;  // by node; null for If and Loop
+  Plan plan_;
+  std::unique_ptr<std::byte[], void (*)(std::byte*)> arena_;
+  uint64_t arena_size_ = 0;
+  std::vector<std::unique_ptr<std::byte[]>> dynamic_;  // by value
+  std::map<const io::Network*, std::unique_ptr<Engine>> subengines_;
+};
+
+}  // namespace packlight::runtime

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/fail.h"
+#include "base/thread_pool.h"
+#include "io/network.h"
+#include "kernels/kernels.h"
+#include "runtime/network/tensor.h"
+
+namespace packlight::runtime {
+
+// One node about to be planned or run: its inputs in order (null where absent) and its outputs.
+class OperatorCall {
+ public:
+  OperatorCall(const io::NetworkNode& node, std::span<const Tensor* const> inputs,
+               std::span<Tensor> outputs)
+      : node(node), inputs_(inputs), outputs_(outputs) {}
+
+  const io::NetworkNode& node;
+
+  size_t input_count() const { return inputs_.size(); }
+  size_t output_count() const { return outputs_.size(); }
+  bool has(size_t input) const { return input < inputs_.size() && inputs_[input] != nullptr; }
+  // Errors: InvalidArgument when it is absent.
+  const Tensor& input(size_t index) const;
+  Tensor& output(size_t index) const { return outputs_[index]; }
+  // Whether somebody wants this output.
+  bool wants(size_t output) const {
+    return output < outputs_.size() && node.outputs[output] != io::kNoValue;
+  }
+
+  // Throws InvalidArgument: "[runtime] node 'x' (Op): <rule>".
+  template <class... Args>
+  [[noreturn]] void refuse(fmt::format_string<Args...> text, Args&&... args) const {
+    fail(ErrorCode::kInvalidArgument, "{}: {}", node.label(),
+         fmt::format(text, std::forward<Args>(args)...));
+  }
+
+ private:
+  std::span<const Tensor* const> inputs_;
+  std::span<Tensor> outputs_;
+};
+
+// Planning: what comes out for inputs of these types and shapes.
+class ShapeCall : public OperatorCall {
+ public:
+  using OperatorCall::OperatorCall;
+  // Sets type and shape of an output. Errors: InvalidArgument for a negative dimension or more than
+  // 2^40 elements.
+  void set(size_t output, codec::DType dtype, std::vector<int64_t> dims) const;
+  // The integers of an input, or nothing while its contents are not computed yet.
+  std::optional<std::vector<int64_t>> integers(size_t input) const;
+};
+
+// Running: outputs have their memory, of the shape that planning gave.
+class RunCall : public OperatorCall {
+ public:
+  using RunSubgraph =
+      std::function<std::vector<Tensor>(const io::Network&, std::span<const Tensor>)>;
+  RunCall(const io::NetworkNode& node, std::span<const Tensor* const> inputs,
+          std::span<Tensor> outputs, base::ThreadPool& pool)
+      : OperatorCall(node, inputs, outputs), pool(pool) {}
+
+  base::ThreadPool& pool;
+
+  // fn(begin, end) over [0, count), in parallel where there are at least `grain` items for each
+  // thread.
+  template <class Fn>
+  void parallel(int64_t count, int64_t grain, const Fn& fn) const {
+    if (count <= 0) return;
+    if (pool.size() == 1 || count < 2 * grain) return fn(int64_t{0}, count);
+    pool.run([&](int worker) {
+      const int64_t begin = count * worker / pool.size(), end = count * (worker + 1) / pool.size();
+      if (begin < end) fn(begin, end);
+    });
+  }
+};
+
+// Something an operator prepares once for a node and its constants (repacked weights): kept by the
+// engine, shared by all plans. May be null.
+struct Operator {
+  std::string_view op;
+  // Sets every output's type and shape. Returns false when it needs the contents of an input that
+  // are not there yet (the engine asks again when they are). Errors: InvalidArgument (refuse()).
+  bool (*shape)(const ShapeCall&);
+  void (*run)(const RunCall&);
+  // Output 0 has input 0's bytes under another shape: nothing is copied, run is null.
+  bool is_view = false;
+  // Output 0 may be written over input 0 (or 1) of equal type and shape: every element depends on
+  // the same element only.
+  bool in_place = false;
+  std::string_view domain = "";  // ai.onnx
+};
+
+// nullptr for an operator that is not implemented.
+const Operator* find_operator(std::string_view op, std::string_view domain);
+
+// One table per family, in the file of that name.
+std::span<const Operator> elementwise_operators();
+std::span<const Operator> movement_operators();
+
+// Helpers that operators share.
+// The shape that a and b broadcast to (numpy's rules).
+std::vector<int64_t> broadcast(const OperatorCall& call, std::span<const int64_t> a,
+                               std::span<const int64_t> b);
+// axis in [-rank, rank) -> [0, rank).
+int64_t normalised_axis(const OperatorCall& call, int64_t axis, int64_t rank);
+
+}  // namespace packlight::runtime

@@ -1,0 +1,72 @@
+// The onnx package's own tests of every operator, through the importer and the runtime's engine.
+#include <cstring>
+
+#include "deploy/network.h"
+#include "exec/executor.h"
+#include "onnx_node_cases.h"
+#include "runtime/network/engine.h"
+
+namespace packlight {
+namespace {
+
+codec::DType dtype_of(at::ScalarType type) {
+  for (const codec::DType dtype :
+       {codec::DType::kF64, codec::DType::kF32, codec::DType::kF16, codec::DType::kBF16,
+        codec::DType::kI64, codec::DType::kI32, codec::DType::kI16, codec::DType::kI8,
+        codec::DType::kU8, codec::DType::kBool}) {
+    if (import::scalar_type_of(dtype) == type) return dtype;
+  }
+  return codec::DType::kF32;
+}
+
+runtime::Tensor view_of(const at::Tensor& tensor) {
+  return {dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
+          static_cast<std::byte*>(tensor.data_ptr()), nullptr};
+}
+
+at::Tensor copy_of(const runtime::Tensor& tensor) {
+  at::Tensor copy = at::empty(tensor.dims, import::scalar_type_of(tensor.dtype));
+  if (copy.numel() > 0) std::memcpy(copy.data_ptr(), tensor.data, tensor.bytes());
+  return copy;
+}
+
+// Twice, and then with another plan in between where that is possible: what a run leaves must not
+// change the next.
+std::string failure(const test::OnnxCase& one, const std::filesystem::path& folder) {
+  const import::OnnxNetwork model = import::load_onnx(folder / one.name / "model.onnx");
+  const auto network = deploy::to_network(model.graph);
+  for (const int threads : {1, 2}) {
+    runtime::Engine engine(network, std::make_shared<base::ThreadPool>(threads));
+    std::vector<at::Tensor> tensors;
+    std::vector<runtime::Tensor> inputs;
+    for (int i = 0; i < one.inputs; ++i) {
+      tensors.push_back(
+          test::read_onnx_tensor(test::onnx_case_file(folder, one, "input", i)).contiguous());
+      const at::ScalarType type = tensors.back().scalar_type();
+      if (type == at::kShort) return "skip: inputs of I16 are not the runtime's";
+      inputs.push_back(view_of(tensors.back()));
+    }
+    for (int run = 0; run < 2; ++run) {
+      engine.run(inputs);
+      for (int i = 0; i < one.outputs; ++i) {
+        const std::string wrong = test::difference(
+            copy_of(engine.output(i)),
+            test::read_onnx_tensor(test::onnx_case_file(folder, one, "output", i)), one);
+        if (!wrong.empty())
+          return fmt::format("output {}, {} threads, run {}: {}", i, threads, run + 1, wrong);
+      }
+    }
+  }
+  return "";
+}
+
+TEST(OnnxNodeCases, RuntimeAgreesWithOnnx) {
+  exec::initialise(1);
+  test::run_onnx_cases(
+      "onnx node cases, runtime",
+      std::filesystem::path(PACKLIGHT_SOURCE_DIR) / "tests/deploy/runtime_node_cases_known.txt",
+      740, failure);
+}
+
+}  // namespace
+}  // namespace packlight
