@@ -26,8 +26,15 @@ void install_interrupt_handler() {
 
 bool interrupted() noexcept { return flag != 0; }
 
+namespace {
+thread_local int finishing = 0;
+}  // namespace
+
+FinishDespiteInterrupt::FinishDespiteInterrupt() { ++finishing; }
+FinishDespiteInterrupt::~FinishDespiteInterrupt() { --finishing; }
+
 void check_interrupt() {
-  if (flag != 0) fail(ErrorCode::kInterrupted, "interrupted; every earlier file is as it was");
+  if (flag != 0 && finishing == 0) fail(ErrorCode::kInterrupted, "interrupted; every earlier file is as it was");
 }
 
 }  // namespace packlight::base

@@ -10,4 +10,14 @@ bool interrupted() noexcept;
 // Throws Error{kInterrupted} when the user asked to stop. Cheap; call it in every long loop.
 void check_interrupt();
 
+// While one lives, check_interrupt() lets the current thread go on: what an interrupted run writes on its way out (a
+// checkpoint) is written whole.
+class FinishDespiteInterrupt {
+ public:
+  FinishDespiteInterrupt();
+  ~FinishDespiteInterrupt();
+  FinishDespiteInterrupt(const FinishDespiteInterrupt&) = delete;
+  FinishDespiteInterrupt& operator=(const FinishDespiteInterrupt&) = delete;
+};
+
 }  // namespace packlight::base

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "base/fail.h"
+#include "io/hf_folder.h"
 
 namespace packlight::cli {
 namespace {
@@ -21,7 +22,15 @@ constexpr const char* kProgram = "packlight-compress";
 bool runs_here(int argc, char** argv) {
   if (argc < 2) return false;
   const std::string_view verb = argv[1];
-  return verb == "run" || verb == "bench";
+  if (verb != "run" && verb != "bench") return false;
+  for (int i = 2; i < argc; ++i) {  // an ONNX network is read and run by the other program
+    try {
+      if (argv[i][0] != '-' && std::filesystem::is_regular_file(argv[i]) && io::detect_model_kind(argv[i]) == io::ModelKind::kOnnx)
+        return false;
+    } catch (const std::exception&) {  // no model: another argument, or something that the verb will name
+    }
+  }
+  return true;
 }
 
 void hand_over(char** argv) {

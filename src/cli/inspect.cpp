@@ -24,6 +24,7 @@ namespace {
 
 struct Arguments {
   std::string model;
+  std::vector<std::string> input_shapes;
   bool graph = false, json = false;
 };
 
@@ -280,6 +281,17 @@ void run(const Arguments& arguments) {
     return;
   }
 #endif
+#ifndef PACKLIGHT_RUNTIME_ONLY
+  if (io::detect_model_kind(arguments.model) == io::ModelKind::kOnnx) {
+    const Json network = inspect_network(arguments.model, arguments.input_shapes);
+    if (arguments.json) {
+      fmt::print("{}\n", network.dump(2, ' ', false, Json::error_handler_t::replace));
+    } else {
+      print_network(arguments.model, network);
+    }
+    return;
+  }
+#endif
   Json result = to_json(inspect_model(arguments.model));
 #ifndef PACKLIGHT_RUNTIME_ONLY
   if (arguments.graph) result["graph"] = graph_text(arguments.model);
@@ -296,15 +308,17 @@ void run(const Arguments& arguments) {
 void add_inspect(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model is made of");
-  verb->add_option("MODEL", arguments->model, "GGUF file, Hugging Face folder or package (.plk)")->required();
+  verb->add_option("MODEL", arguments->model, "GGUF file, Hugging Face folder, ONNX file or package (.plk)")->required();
 #ifndef PACKLIGHT_RUNTIME_ONLY
+  verb->add_option("--input-shape", arguments->input_shapes, "ONNX: NAME=1,3,48,320; multiply-accumulates and memory are counted for it");
   verb->add_flag("--graph", arguments->graph, "Print the network as operators, one a line");
 #endif
   verb->add_flag("--json", arguments->json, "Print JSON");
   verb->footer(
       "Examples:\n"
       "  packlight inspect model.gguf\n"
-      "  packlight inspect small.plk --json\n");
+      "  packlight inspect small.plk --json\n"
+      "  packlight inspect network.onnx --input-shape 1,3,224,224\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -66,6 +66,8 @@ int main(int argc, char** argv) {
   cli::add_eval(app);
   cli::add_verify(app);
   cli::add_export(app);
+  cli::add_create(app);
+  cli::add_train(app);
 #endif
   cli::add_run(app);
   cli::add_bench(app);

@@ -11,13 +11,15 @@
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "cli/verbs.h"
+#include "io/hf_folder.h"
 #include "packlight/session.h"
 
 namespace packlight::cli {
 namespace {
 
 struct RunFlags {
-  std::string model, prompt, system, kv = "f16";
+  std::string model, prompt, system, kv = "f16", output;
+  std::vector<std::string> inputs;
   bool has_prompt = false, chat = false, raw = false, json = false;
   SessionOptions session;
   Request request;
@@ -141,6 +143,11 @@ void converse(Session& session, const RunFlags& flags) {
 }
 
 void run(RunFlags flags) {
+#ifndef PACKLIGHT_RUNTIME_ONLY
+  if (io::detect_model_kind(flags.model) == io::ModelKind::kOnnx) return run_network(flags.model, flags.inputs, flags.output, flags.json);
+#endif
+  if (!flags.inputs.empty() || !flags.output.empty())
+    fail(ErrorCode::kInvalidArgument, "[run] '{}' is a language model: --input and --output are a network's", flags.model);
   if (flags.chat && flags.raw)
     fail(ErrorCode::kInvalidArgument, "[run] --chat and --raw exclude each other");
   if (flags.raw && !flags.system.empty()) {
@@ -173,8 +180,10 @@ void run(RunFlags flags) {
 
 void add_run(CLI::App& app) {
   auto flags = std::make_shared<RunFlags>();
-  CLI::App* verb = app.add_subcommand("run", "Generate text with a package (.plk)");
-  verb->add_option("model", flags->model, "Package to run")->required()->type_name("MODEL.plk");
+  CLI::App* verb = app.add_subcommand("run", "Generate text with a package (.plk), or run an ONNX network");
+  verb->add_option("model", flags->model, "Package or ONNX file to run")->required()->type_name("MODEL");
+  verb->add_option("--input", flags->inputs, "ONNX: NAME=FILE.npy, or FILE.npy for a network of one input; may be given again");
+  verb->add_option("-o,--output", flags->output, "ONNX: .npy file for the output, or a folder for one .npy file each");
   CLI::Option* prompt = verb->add_option("-p,--prompt", flags->prompt,
                                          "Prompt; without it standard input is read: to its end, "
                                          "or with --chat as a conversation, a turn a line");
@@ -223,7 +232,8 @@ void add_run(CLI::App& app) {
       "  packlight run model.plk -p \"Why is the sky blue?\"\n"
       "  packlight run model.plk --chat --system \"You answer in one sentence.\"\n"
       "  packlight run model.plk --raw -p \"Once upon a time\" -n 64 --temp 0.8 --top-p 0.95 "
-      "--seed 7");
+      "--seed 7\n"
+      "  packlight run network.onnx --input picture.npy -o scores.npy");
   verb->callback([flags, prompt] {
     flags->has_prompt = prompt->count() > 0;
     run(*flags);

@@ -54,6 +54,15 @@ at::ScalarType scalar_type_of(codec::DType dtype) {
   }
 }
 
+codec::DType dtype_of(at::ScalarType type) {
+  for (const codec::DType dtype :
+       {codec::DType::kF64, codec::DType::kF32, codec::DType::kF16, codec::DType::kBF16, codec::DType::kI64, codec::DType::kI32,
+        codec::DType::kI16, codec::DType::kI8, codec::DType::kU8, codec::DType::kBool}) {
+    if (scalar_type_of(dtype) == type) return dtype;
+  }
+  fail(ErrorCode::kUnsupported, "[import] tensors of {} cannot be stored", c10::toString(type));
+}
+
 graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record) {
   if (codec::is_ggml_block(record.dtype)) return record.encoded();
   const graph::ElementType type = dense_type(record.dtype);

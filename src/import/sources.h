@@ -20,6 +20,9 @@ graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecor
 // The LibTorch dtype of a dense dtype. Errors: Unsupported.
 at::ScalarType scalar_type_of(codec::DType dtype);
 
+// And back. Errors: Unsupported for a type that files do not have.
+codec::DType dtype_of(at::ScalarType type);
+
 // Marks the inputs of every linear node whose weight (by tensor name) wants 8-bit activations.
 void mark_int8_inputs(graph::Graph& graph,
                       const std::function<bool(std::string_view tensor)>& wanted);

@@ -9,7 +9,10 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "cli/compress/network_flags.h"
 #include "cli/verbs.h"
+#include "data/loader.h"
+#include "eval/classification.h"
 #include "eval/logit_source.h"
 #include "exec/executor.h"
 #include "io/hf_folder.h"
@@ -18,8 +21,8 @@ namespace packlight::cli {
 namespace {
 
 struct Arguments {
-  std::string model, text, original;
-  int64_t context = 512, chunks = 0;
+  std::string model, text, original, data, preprocess;
+  int64_t context = 512, chunks = 0, samples = 0, batch_size = 64, blank = 0;
   int threads = 0;
   bool json = false;
 };
@@ -100,9 +103,52 @@ void print_text(const eval::PerplexityReport& r) {
              r.scored_tokens, static_cast<double>(r.tokens) / r.model_seconds);
 }
 
+void print_task(const eval::TaskReport& r) {
+  const auto line = [](const char* label, const std::optional<eval::Estimate>& e) {
+    if (e) print_line(label, *e, 100, " %", 3);
+  };
+  line("top-1", r.top1);
+  line("top-5", r.top5);
+  line("sequences read", r.sequence_accuracy);
+  if (r.mean_squared_error) print_line("mean squared error", *r.mean_squared_error, 1, "", 6);
+  line("same as the original", r.agreement);
+  if (r.output_difference) fmt::print("{:<22} {:.3e} of the original's outputs\n", "difference", *r.output_difference);
+  fmt::print("{:<22} {}, {:.1f} s\n", "samples", r.samples, r.seconds);
+}
+
+// A network on labelled samples, or beside its original on any.
+void run_network(const Arguments& arguments) {
+  if (arguments.data.empty() || !arguments.text.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[eval] '{}' is an ONNX network: it is measured on samples (--data), not on a text", arguments.model);
+  }
+  const import::OnnxNetwork network = load_network(arguments.model);
+  std::optional<import::OnnxNetwork> original;
+  if (!arguments.original.empty()) original = load_network(arguments.original);
+  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt);
+  if (dataset->label_kind() == data::LabelKind::kNone && !original) {
+    fail(ErrorCode::kInvalidArgument, "[eval] '{}' has no labels: give the original (--against) to compare with", arguments.data);
+  }
+  data::LoaderOptions loading;
+  loading.batch_size = arguments.batch_size;
+  data::Loader loader(dataset, loading);
+  eval::TaskOptions options;
+  options.ctc_blank = arguments.blank;
+  options.most_samples = arguments.samples;
+  const eval::TaskReport report = eval::evaluate_task(network.graph, original ? &original->graph : nullptr, loader, options);
+  if (arguments.json) {
+    fmt::print("{}\n", task_json(report).dump(2));
+  } else {
+    print_task(report);
+  }
+}
+
 void run(Arguments arguments) {
   if (arguments.threads <= 0) arguments.threads = std::max(1u, std::thread::hardware_concurrency());
   exec::initialise(arguments.threads);
+  if (io::detect_model_kind(arguments.model) == io::ModelKind::kOnnx) return run_network(arguments);
+  if (arguments.text.empty() || !arguments.data.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[eval] '{}' is a language model: it is measured on a text (--text)", arguments.model);
+  }
   const Subject subject = load(arguments.model, arguments);
   const std::vector<text::TokenId> tokens = eval::tokens_of_file(arguments.text, *subject.tokenizer);
   Subject original;
@@ -127,11 +173,13 @@ void run(Arguments arguments) {
 
 void add_eval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* verb = app.add_subcommand("eval", "Measure a language model on a text: perplexity, distance to an original");
+  CLI::App* verb = app.add_subcommand("eval", "Measure a language model on a text, or a network on samples; how far either is from an original");
   verb->add_option("MODEL", arguments->model,
-                   "GGUF file, Hugging Face folder, or package (.plk), which the runtime itself computes")
+                   "GGUF file, Hugging Face folder, ONNX file, or package (.plk), which the runtime itself computes")
       ->required();
-  verb->add_option("--text", arguments->text, "Plain text, UTF-8")->required();
+  verb->add_option("--text", arguments->text, "Language model: plain text, UTF-8");
+  verb->add_option("--data", arguments->data,
+                   "Network: folder with IDX files, .npy, .npz, folder of pictures, or a list of pictures; with or without labels");
   verb->add_option("--against", arguments->original,
                    "The original: adds perplexity ratio, KL divergence and top-1 agreement");
   verb->add_option("--ctx", arguments->context, "Tokens per chunk; the second half of each is scored")
@@ -140,6 +188,10 @@ void add_eval(CLI::App& app) {
   verb->add_option("--chunks", arguments->chunks, "Chunks to evaluate; 0: the whole text")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  verb->add_option("--preprocess", arguments->preprocess, "How pictures become inputs (default: MODEL with the extension .yaml)");
+  verb->add_option("--samples", arguments->samples, "Samples to evaluate; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  verb->add_option("--batch-size", arguments->batch_size, "Samples that run together")->check(CLI::PositiveNumber)->capture_default_str();
+  verb->add_option("--blank", arguments->blank, "Class of a text recognizer that stands for nothing")->capture_default_str();
   verb->add_option("--threads", arguments->threads, "0: one per processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -147,7 +199,8 @@ void add_eval(CLI::App& app) {
   verb->footer(
       "Examples:\n"
       "  packlight eval model.gguf --text wiki.txt --chunks 20\n"
-      "  packlight eval small.plk --text wiki.txt --against model.gguf --json\n");
+      "  packlight eval small.plk --text wiki.txt --against model.gguf --json\n"
+      "  packlight eval lenet5.onnx --data mnist/test.npz --against original.onnx\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

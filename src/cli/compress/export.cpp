@@ -7,18 +7,24 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "cli/compress/network_flags.h"
 #include "cli/compress/output.h"
 #include "cli/verbs.h"
 #include "deploy/gguf_writer.h"
 #include "deploy/hf_writer.h"
+#include "deploy/onnx_writer.h"
+#include "exec/evaluate.h"
+#include "graph/simplify/simplify.h"
 #include "import/import.h"
+#include "io/hf_folder.h"
 
 namespace packlight::cli {
 namespace {
 
 struct ExportFlags {
   std::string model, format, output;
-  int64_t context = 0;
+  int64_t context = 0, opset = 17;
+  bool as_is = false;
   bool json = false;
 };
 
@@ -45,9 +51,45 @@ void check_sound(const std::string& package) {
   fail(ErrorCode::kCorrupt, "[export] '{}': the bytes of {} differ from their checksum", package, fmt::join(damaged, ", "));
 }
 
+// A network leaves as ONNX, simplified unless it is wanted as it is.
+void export_network(const ExportFlags& flags) {
+  if (flags.format != "onnx") {
+    fail(ErrorCode::kUnsupported, "[export] '{}' is an ONNX network: --format onnx is what it can be written as", flags.model);
+  }
+  import::OnnxNetwork network = load_network(flags.model);
+  Json passes = Json::object();
+  const size_t nodes_before = network.graph.nodes().size();
+  if (!flags.as_is) {
+    graph::SimplifyOptions simplifying;
+    simplifying.evaluate = exec::evaluate_node;
+    for (const graph::PassReport& pass : graph::simplify(network.graph, simplifying).passes) {
+      if (pass.changes > 0) passes[std::string(pass.name)] = pass.changes;
+    }
+  }
+  deploy::OnnxOptions writing;
+  writing.opset = flags.opset;
+  writing.producer_version = PACKLIGHT_VERSION;
+  writing.metadata = network.metadata;
+  const deploy::OnnxReport report = deploy::write_onnx(network.graph, flags.output, writing);
+  for (const std::string& notice : report.notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
+  const uint64_t bytes = size_of(flags.output) + report.external_bytes;
+  if (flags.json) {
+    const Json json = {{"output", flags.output}, {"format", "onnx"}, {"bytes", bytes}, {"opset", report.opset},
+                       {"nodes_before", nodes_before}, {"nodes", network.graph.nodes().size()}, {"passes", passes}};
+    fmt::print("{}\n", json.dump(2));
+  } else {
+    fmt::print("{}: {:.1f} MB, opset {}, {} nodes ({} in the original)\n", flags.output, static_cast<double>(bytes) / 1e6, report.opset,
+               network.graph.nodes().size(), nodes_before);
+  }
+}
+
 void export_verb(const ExportFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   check_output(flags.model, flags.output);
+  if (io::detect_model_kind(flags.model) == io::ModelKind::kOnnx) return export_network(flags);
+  if (flags.format == "onnx") {
+    fail(ErrorCode::kUnsupported, "[export] '{}' is a language model: --format gguf or hf is what it can be written as", flags.model);
+  }
   import::LanguageModel model = import::load_language_model(flags.model);
   if (model.kind == io::ModelKind::kPackage) check_sound(flags.model);
   if (flags.context > 0) limit_context(model, flags.context);
@@ -71,21 +113,24 @@ void export_verb(const ExportFlags& flags) {
 void add_export(CLI::App& app) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* verb = app.add_subcommand("export", "Write a model, quantized or not, in a format that other engines read");
-  verb->add_option("MODEL", flags->model, "package, GGUF file or Hugging Face folder")->required();
+  verb->add_option("MODEL", flags->model, "package, GGUF file, Hugging Face folder or ONNX file")->required();
   verb->add_option("--format", flags->format, "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in compressed-tensors form, an INT8 embedding "
-                   "that is also the head as F32, because no reader knows it packed")
+                   "that is also the head as F32, because no reader knows it packed; onnx: a network, simplified")
       ->required()
-      ->check(CLI::IsMember({"gguf", "hf"}));
+      ->check(CLI::IsMember({"gguf", "hf", "onnx"}));
   verb->add_option("-o,--output", flags->output, "file or folder to write")->required();
   verb->add_option("--context", flags->context,
                    "promise only so many positions; needed for GGUF when the model's sliding window is shorter than its context, "
                    "because llama.cpp ignores the window")
       ->check(CLI::PositiveNumber);
+  verb->add_option("--opset", flags->opset, "onnx: 13 to 23")->check(CLI::Range(13, 23))->capture_default_str();
+  verb->add_flag("--as-is", flags->as_is, "onnx: every operator as it was read, nothing folded or fused");
   verb->add_flag("--json", flags->json, "a report for machines on standard output");
   verb->footer(
       "Examples:\n"
       "  packlight export model.plk --format gguf -o model.gguf\n"
       "  packlight export model.plk --format hf -o folder\n"
+      "  packlight export network.onnx --format onnx --opset 17 -o smaller.onnx\n"
       "  packlight export mistral-7b-v0.1 --format gguf --context 4096 -o mistral.gguf");
   verb->callback([flags] { export_verb(*flags); });
 }

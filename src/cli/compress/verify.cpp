@@ -12,7 +12,9 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "calib/calibration_tokens.h"
+#include "cli/compress/network_flags.h"
 #include "cli/verbs.h"
+#include "eval/compare_networks.h"
 #include "eval/first_difference.h"
 #include "exec/executor.h"
 #include "import/import.h"
@@ -26,6 +28,8 @@ namespace {
 
 struct Arguments {
   std::string package, original;
+  std::vector<std::string> input_shapes;
+  double tolerance = 1e-4;
   bool json = false;
 };
 
@@ -161,10 +165,34 @@ void print_text(const Arguments& arguments, const Json& result) {
   }
 }
 
+// Two networks on the same random inputs.
+void verify_network(const Arguments& arguments) {
+  if (arguments.original.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[verify] '{}' is an ONNX network: give the one it must agree with (--against)", arguments.package);
+  }
+  exec::initialise(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  const import::OnnxNetwork network = load_network(arguments.package), original = load_network(arguments.original);
+  const auto shapes = parse_input_shapes(arguments.input_shapes, original.graph);
+  const eval::NetworkDifference difference = eval::compare_networks(network.graph, original.graph, shapes);
+  Json result = {{"ok", difference.largest <= arguments.tolerance}, {"tolerance", arguments.tolerance},
+                 {"largest_difference", difference.largest}, {"output", difference.output}};
+  if (arguments.json) {
+    fmt::print("{}\n", result.dump(2));
+  } else {
+    fmt::print("{}\noutputs     {}: differ from {} by at most {:.2e} of the range, at '{}' (bound {:.2e})\n", arguments.package,
+               result["ok"].get<bool>() ? "ok" : "FAILED", arguments.original, difference.largest, difference.output, arguments.tolerance);
+  }
+  if (!result["ok"].get<bool>()) {
+    fail(ErrorCode::kCorrupt, "[verify] '{}': output '{}' differs from that of '{}' by {:.2e} of its range, more than {:.2e}",
+         arguments.package, difference.output, arguments.original, difference.largest, arguments.tolerance);
+  }
+}
+
 void run(const Arguments& arguments) {
   const io::ModelKind kind = io::detect_model_kind(arguments.package);
+  if (kind == io::ModelKind::kOnnx) return verify_network(arguments);
   if (kind != io::ModelKind::kPackage) {
-    fail(ErrorCode::kInvalidArgument, "[verify] '{}' is {}: only a package (.plk) can be verified", arguments.package,
+    fail(ErrorCode::kInvalidArgument, "[verify] '{}' is {}: only a package (.plk) or an ONNX file can be verified", arguments.package,
          io::model_kind_name(kind));
   }
   const int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -188,14 +216,17 @@ void run(const Arguments& arguments) {
 void add_verify(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = app.add_subcommand("verify", "Check a package: checksums, the runtime's logits, the recipe");
-  verb->add_option("PACKAGE", arguments->package, "Package (.plk)")->required();
+  verb->add_option("PACKAGE", arguments->package, "Package (.plk), or ONNX file")->required();
   verb->add_option("--against", arguments->original,
                    "The model it was made from: applies the package's recipe again and compares codes and scales bit for bit");
+  verb->add_option("--input-shape", arguments->input_shapes, "ONNX: NAME=1,3,48,320 for inputs whose size varies");
+  verb->add_option("--tolerance", arguments->tolerance, "ONNX: largest difference, as a share of the output's range")->capture_default_str();
   verb->add_flag("--json", arguments->json, "Print JSON");
   verb->footer(
       "Examples:\n"
       "  packlight verify small.plk\n"
-      "  packlight verify small.plk --against model.gguf\n");
+      "  packlight verify small.plk --against model.gguf\n"
+      "  packlight verify smaller.onnx --against network.onnx --input-shape 1,3,48,320\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -1,0 +1,173 @@
+#include "eval/classification.h"
+
+#include <ATen/ATen.h>
+
+#include <chrono>
+#include <cmath>
+
+#include "base/fail.h"
+#include "base/progress.h"
+#include "exec/data_inputs.h"
+#include "exec/executor.h"
+
+namespace packlight::eval {
+namespace {
+
+// What an output says of each sample: a class, or a sequence of them.
+struct Answers {
+  at::Tensor scores;  // [batch, classes] or [batch, time, classes]
+  std::vector<std::vector<int64_t>> readings;
+};
+
+Answers answers_of(at::Tensor scores, int64_t blank) {
+  Answers answers{std::move(scores), {}};
+  const at::Tensor& s = answers.scores;
+  if (s.dim() == 3) {
+    for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back(greedy_ctc(s[i], blank));
+  } else if (s.dim() >= 2) {
+    const at::Tensor best = s.reshape({s.size(0), -1}).argmax(1);
+    for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back({best[i].item<int64_t>()});
+  }
+  return answers;
+}
+
+class Counts {
+ public:
+  explicit Counts(const TaskOptions& options) : options_(options) {}
+
+  void add(const data::Batch& batch, const Answers& mine) {
+    samples_ += batch.size();
+    switch (batch.labels.kind) {
+      case data::LabelKind::kClass:
+        return add_classes(batch, mine);
+      case data::LabelKind::kSequence:
+        return add_sequences(batch, mine);
+      case data::LabelKind::kVector:
+        return add_vectors(batch, mine);
+      case data::LabelKind::kNone:
+        return;
+    }
+  }
+
+  void compare(const Answers& mine, const Answers& original) {
+    compared_ = true;
+    for (size_t i = 0; i < mine.readings.size(); ++i)
+      agreements_ += mine.readings[i] == original.readings.at(i);
+    difference_ += (mine.scores - original.scores).pow(2).sum().item<double>();
+    norm_ += original.scores.pow(2).sum().item<double>();
+  }
+
+  int64_t samples() const { return samples_; }
+
+  TaskReport report() const {
+    TaskReport report;
+    report.samples = samples_;
+    if (classes_) report.top1 = share(top1_, samples_), report.top5 = share(top5_, samples_);
+    if (sequences_) report.sequence_accuracy = share(read_, samples_);
+    if (squares_.count() > 0) report.mean_squared_error = squares_.mean_x();
+    if (compared_) {
+      report.agreement = share(agreements_, samples_);
+      report.output_difference =
+          norm_ > 0 ? std::sqrt(difference_ / norm_) : std::sqrt(difference_);
+    }
+    return report;
+  }
+
+ private:
+  void add_classes(const data::Batch& batch, const Answers& mine) {
+    classes_ = true;
+    if (mine.scores.dim() != 2) {
+      fail(ErrorCode::kInvalidArgument,
+           "[eval] labels are classes, but the output has shape [{}], not [batch, classes]",
+           fmt::join(mine.scores.sizes().begin(), mine.scores.sizes().end(), ", "));
+    }
+    const at::Tensor labels = at::tensor(batch.labels.classes, at::kLong);
+    if (labels.max().item<int64_t>() >= mine.scores.size(1)) {
+      fail(ErrorCode::kInvalidArgument, "[eval] label {} is outside the {} classes of the output",
+           labels.max().item<int64_t>(), mine.scores.size(1));
+    }
+    // Ties count as the first class of the equal ones, as argmax has it; in the five, as better
+    // ones before it.
+    top1_ += mine.scores.argmax(1).eq(labels).sum().item<int64_t>();
+    const at::Tensor own = mine.scores.gather(1, labels.unsqueeze(1));
+    top5_ += (mine.scores > own).sum(1).lt(5).sum().item<int64_t>();
+  }
+
+  void add_sequences(const data::Batch& batch, const Answers& mine) {
+    sequences_ = true;
+    if (mine.scores.dim() != 3) {
+      fail(ErrorCode::kInvalidArgument,
+           "[eval] labels are sequences, but the output has shape [{}], not [batch, time, classes]",
+           fmt::join(mine.scores.sizes().begin(), mine.scores.sizes().end(), ", "));
+    }
+    auto next = batch.labels.sequence.begin();
+    for (size_t i = 0; i < mine.readings.size(); ++i) {
+      const std::vector<int64_t> wanted(next, next + batch.labels.lengths[i]);
+      next += batch.labels.lengths[i];
+      read_ += mine.readings[i] == wanted;
+    }
+  }
+
+  void add_vectors(const data::Batch& batch, const Answers& mine) {
+    const at::Tensor wanted = exec::to_tensor(batch.labels.vectors),
+                     got = mine.scores.reshape({mine.scores.size(0), -1});
+    if (got.sizes() != wanted.sizes()) {
+      fail(ErrorCode::kInvalidArgument, "[eval] labels have shape {}, the output [{}]",
+           data::shape_text(batch.labels.vectors.shape),
+           fmt::join(mine.scores.sizes().begin(), mine.scores.sizes().end(), ", "));
+    }
+    const at::Tensor errors = (got - wanted).pow(2).mean(1);
+    for (int64_t i = 0; i < errors.size(0); ++i) squares_.add(errors[i].item<double>());
+  }
+
+  const TaskOptions& options_;
+  int64_t samples_ = 0, top1_ = 0, top5_ = 0, read_ = 0, agreements_ = 0;
+  bool classes_ = false, sequences_ = false, compared_ = false;
+  PairedMoments squares_;
+  double difference_ = 0, norm_ = 0;
+};
+
+}  // namespace
+
+std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank) {
+  const at::Tensor best = scores.argmax(-1).contiguous();
+  std::vector<int64_t> reading;
+  int64_t last = blank;
+  for (int64_t t = 0; t < best.numel(); ++t) {
+    const int64_t label = best.data_ptr<int64_t>()[t];
+    if (label != blank && label != last) reading.push_back(label);
+    last = label;
+  }
+  return reading;
+}
+
+TaskReport evaluate_task(const graph::Graph& graph, const graph::Graph* original,
+                         data::Loader& loader, const TaskOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  exec::Executor executor(graph);
+  std::unique_ptr<exec::Executor> reference;
+  if (original != nullptr) reference = std::make_unique<exec::Executor>(*original);
+  const auto run = [&](exec::Executor& one, const graph::Graph& of, const data::Batch& batch) {
+    return answers_of(one.run(exec::input_tensors(of, batch)).at(of.value(of.outputs.at(0)).name),
+                      options.ctc_blank);
+  };
+  const int64_t all = loader.dataset().size();
+  const int64_t total = options.most_samples > 0 ? std::min(options.most_samples, all) : all;
+  base::Progress progress("Evaluating", total);
+  progress.set_quiet(options.quiet);
+  Counts counts(options);
+  loader.start_epoch(0);
+  while (counts.samples() < total) {
+    const auto batch = loader.next();
+    if (!batch) break;
+    const Answers mine = run(executor, graph, *batch);
+    counts.add(*batch, mine);
+    if (reference) counts.compare(mine, run(*reference, *original, *batch));
+    progress.advance(batch->size());
+  }
+  TaskReport report = counts.report();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace packlight::eval
