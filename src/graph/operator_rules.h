@@ -83,6 +83,7 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain);
 void infer_node(Graph& graph, NodeId id, InferContext::Contents& contents);
 
 // One table per family, in the file of that name.
+std::span<const OperatorRule> activation_rules();
 std::span<const OperatorRule> control_rules();
 std::span<const OperatorRule> convolution_rules();
 std::span<const OperatorRule> elementwise_rules();
