@@ -63,7 +63,8 @@ State lstm_step(const Layer& layer, const at::Tensor& input, const State& before
   const int64_t hidden = before.h.size(1);
   const auto& f = layer.activations[0];
   const auto& g = layer.activations[1];
-  const auto& h = layer.activations[2];
+  RecurrentActivation h = layer.activations[2];
+  h.clip = 0;  // what is bounded are the sums of the gates, as in ONNX Runtime; not the cell
   const at::Tensor gates = input + at::linear(before.h, layer.r, layer.r_bias);
   const auto gate = [&](int64_t index, const at::Tensor& cell) {
     const at::Tensor sum = gates.narrow(1, index * hidden, hidden);
