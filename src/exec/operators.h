@@ -114,4 +114,12 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 // to even: what the runtime computes for 8-bit activations. The gradient passes straight through.
 at::Tensor quantize_dequantize_int8(const at::Tensor& x);
 
+// x -> (clamp(round(x / scale) + zero, low, high) - zero) * scale, half to even: QuantizeLinear and
+// DequantizeLinear in one. scale (positive) and zero broadcast to x. Gradients: of x, as it comes
+// where the code is in [low, high] and zero outside (straight-through estimator); of scale, the
+// learned step size's (Esser et al. 2020, "Learned Step Size Quantization": the code less x / scale
+// inside, the code outside; without their factor); of zero, none.
+at::Tensor fake_quantize(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& zero,
+                         double low, double high);
+
 }  // namespace packlight::exec

@@ -8,6 +8,9 @@
 #include "exec/operators.h"
 
 namespace packlight::exec {
+
+std::vector<at::Tensor> attention_operator(const Call& call);  // operators_attention.cpp
+
 namespace {
 
 using Outputs = std::vector<at::Tensor>;
@@ -67,11 +70,21 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosine, const at::Tenso
 Outputs rotary(const Call& call) {
   const at::Tensor& x = call.inputs[0];
   at::Tensor cosine = call.inputs[1], sine = call.inputs[2];
+  if (x.dim() != 3 && x.dim() != 4)
+    fail(ErrorCode::kInvalidArgument, "an input of rank {}, not 3 or 4", x.dim());
+  const int64_t cache_rank = call.has(3) ? 2 : 3;
+  if (cosine.dim() != cache_rank || sine.sizes() != cosine.sizes())
+    fail(ErrorCode::kInvalidArgument, "caches must have one shape, of rank {}", cache_rank);
   if (call.has(3)) {  // caches by position
     cosine = at::embedding(cosine, call.inputs[3]);
     sine = at::embedding(sine, call.inputs[3]);
   }
   const bool interleaved = call.node.integer("interleaved", 0) != 0;
+  if (const int64_t rotated = call.node.integer("rotary_embedding_dim", 0);
+      rotated != 0 && rotated != 2 * cosine.size(-1)) {
+    fail(ErrorCode::kInvalidArgument, "rotary_embedding_dim {}, but caches for {}", rotated,
+         2 * cosine.size(-1));
+  }
   cosine = cosine.unsqueeze(2);
   sine = sine.unsqueeze(2);
   if (x.dim() == 4) {
@@ -81,35 +94,8 @@ Outputs rotary(const Call& call) {
   if (heads <= 0 || x.size(2) % heads != 0) {
     fail(ErrorCode::kInvalidArgument, "num_heads {} does not divide {}", heads, x.size(2));
   }
-  const at::Tensor split = x.view({x.size(0), x.size(1), heads, x.size(2) / heads});
-  return {rotate(split, cosine, sine, interleaved).view(x.sizes())};
-}
-
-// [batch, sequence, heads * size] -> [batch, heads, sequence, size] as a view.
-at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
-  if (x.dim() == 4) return x;
-  if (heads <= 0 || x.size(2) % heads != 0) {
-    fail(ErrorCode::kInvalidArgument, "{} heads do not divide {}", heads, x.size(2));
-  }
-  return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
-}
-
-Outputs attention_operator(const Call& call) {
-  if (call.has(3) || call.has(4) || call.has(5) || call.node.outputs.size() > 1 ||
-      call.node.number("softcap", 0) != 0) {
-    fail(ErrorCode::kUnsupported, "attention with a mask, past keys, softcap or further outputs");
-  }
-  const at::Tensor q = split_heads(call.inputs[0], call.node.integer("q_num_heads", 0));
-  const at::Tensor k = split_heads(call.inputs[1], call.node.integer("kv_num_heads", 0));
-  const at::Tensor v = split_heads(call.inputs[2], call.node.integer("kv_num_heads", 0));
-  AttentionSpec spec;
-  spec.causal = call.node.integer("is_causal", 0) != 0;
-  spec.window = call.node.integer("local_window_size", 0);
-  spec.scale = call.node.number("scale", 1 / std::sqrt(static_cast<double>(q.size(3))));
-  spec.query_chunk = call.options.attention_query_chunk;
-  const at::Tensor out = attention(q, k, v, spec);
-  if (call.inputs[0].dim() == 4) return {out};
-  return {out.transpose(1, 2).reshape({q.size(0), q.size(2), q.size(1) * v.size(3)})};
+  const at::Tensor split = x.reshape({x.size(0), x.size(1), heads, x.size(2) / heads});
+  return {rotate(split, cosine, sine, interleaved).reshape(x.sizes())};
 }
 
 constexpr OperatorEntry kOperators[] = {

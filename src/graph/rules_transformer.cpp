@@ -1,6 +1,10 @@
+#include "graph/expect_shape.h"
 #include "graph/operator_rules.h"
 
 namespace packlight::graph {
+
+void infer_attention(InferContext& context);  // rules_attention.cpp
+
 namespace {
 
 void infer_rms_norm(InferContext& context) {
@@ -50,55 +54,15 @@ void infer_rotary(InferContext& context) {
                             to_string(**cache), rotated, head_size);
     }
   }
+  if (!x) return context.set(0, context.type(0), std::nullopt);
+  const Dim &batch = (*x)[0], &sequence = (*x)[x->size() == 4 ? 2 : 1];
+  if (context.has(3)) {
+    expect_shape(context, 3, "position_ids", {batch, sequence});
+  } else {
+    expect_shape(context, 1, "cos_cache", {batch, sequence, Dim()});
+    expect_shape(context, 2, "sin_cache", {batch, sequence, Dim()});
+  }
   context.set(0, context.type(0), x);
-}
-
-// The shape of one of query, key, value as [batch, heads, sequence, size].
-struct HeadShape {
-  Dim batch, heads, sequence, size;
-};
-
-HeadShape head_shape(const InferContext& context, const Shape& shape, const char* attribute) {
-  if (shape.size() == 4) return {shape[0], shape[1], shape[2], shape[3]};
-  if (shape.size() != 3) context.contradiction("input {} must have rank 3 or 4", to_string(shape));
-  const int64_t heads = context.node().integer(attribute, 0);
-  if (heads <= 0) context.contradiction("{} is {}: a rank-3 input needs it", attribute, heads);
-  Dim size;
-  if (shape[2].known()) {
-    if (shape[2].value % heads != 0) {
-      context.contradiction("{} {} does not divide the last dimension of {}", attribute, heads,
-                            to_string(shape));
-    }
-    size = shape[2].value / heads;
-  }
-  return {shape[0], heads, shape[1], size};
-}
-
-void infer_attention(InferContext& context) {
-  const auto &q_shape = context.shape(0), &k_shape = context.shape(1), &v_shape = context.shape(2);
-  if (!q_shape || !k_shape || !v_shape) return context.set(0, context.type(0), std::nullopt);
-  const HeadShape q = head_shape(context, *q_shape, "q_num_heads");
-  const HeadShape k = head_shape(context, *k_shape, "kv_num_heads");
-  const HeadShape v = head_shape(context, *v_shape, "kv_num_heads");
-  const bool fits = compatible(q.size, k.size) && compatible(k.heads, v.heads) &&
-                    compatible(q.batch, k.batch) && compatible(k.batch, v.batch) &&
-                    compatible(k.sequence, v.sequence);
-  if (!fits) {
-    context.contradiction("query {}, key {} and value {} do not fit each other",
-                          to_string(*q_shape), to_string(*k_shape), to_string(*v_shape));
-  }
-  if (q.heads.known() && k.heads.known() &&
-      (k.heads.value == 0 || q.heads.value % k.heads.value != 0)) {
-    context.contradiction("{} query heads are no multiple of {} key heads", q.heads.value,
-                          k.heads.value);
-  }
-  if (context.node().integer("local_window_size", 0) < 0)
-    context.contradiction("local_window_size is negative");
-  const Dim batch = merged(q.batch, k.batch);
-  if (q_shape->size() == 4)
-    return context.set(0, context.type(0), Shape{batch, q.heads, q.sequence, v.size});
-  const Dim width = v.size.known() ? Dim(q.heads.value * v.size.value) : Dim();
-  context.set(0, context.type(0), Shape{batch, q.sequence, width});
 }
 
 constexpr OperatorRule kRules[] = {

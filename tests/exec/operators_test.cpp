@@ -5,32 +5,21 @@
 
 #include <limits>
 
+#include "exec/run_operator.h"
 #include "exec/tensor_compare.h"
 #include "graph/error_of.h"
 
 namespace packlight::exec {
 namespace {
 
+using test::Attributes;
 using test::close;
 using test::contains;
 using test::error_of;
 using test::integers;
+using test::run;
+using test::run_all;
 using test::tensor;
-using Attributes = std::map<std::string, graph::Attribute>;
-
-std::vector<at::Tensor> run_all(const char* op, std::vector<at::Tensor> inputs,
-                                Attributes attributes = {}, size_t outputs = 1) {
-  graph::Node node;
-  node.name = "node";
-  node.op = op;
-  node.attributes = std::move(attributes);
-  node.outputs.resize(outputs);
-  const ExecOptions options;
-  return find_operator(op, "")(Call{node, inputs, options});
-}
-at::Tensor run(const char* op, std::vector<at::Tensor> inputs, Attributes attributes = {}) {
-  return run_all(op, std::move(inputs), std::move(attributes)).at(0);
-}
 
 TEST(OperatorsTest, Elementwise) {
   const at::Tensor a = tensor({1, -2, 3, 4}, {2, 2}), b = tensor({2, 4}, {2});
@@ -184,7 +173,7 @@ TEST(QuantizeDequantizeTest, RoundsBlocksOf32HalfToEven) {
 TEST(QuantizeDequantizeTest, EveryRowHasItsOwnScales) {
   at::Tensor x = at::zeros({2, 40}), want = at::zeros({2, 40});
   x[0][0] = want[0][0] = 127;
-  x[0][1] = 0.25;             // a quarter of a step
+  x[0][1] = 0.25;                // a quarter of a step
   x[1][0] = want[1][0] = -63.5;  // steps of a half
   x[1][1] = want[1][1] = 0.5;
   x[1][39] = want[1][39] = -254;  // steps of 2
