@@ -12,9 +12,9 @@ OperatorFunction find_operator(std::string_view op, std::string_view domain) {
     std::unordered_multimap<std::string_view, const OperatorEntry*> entries;
     for (const auto family :
          {control_operators(), convolution_operators(), elementwise_operators(), index_operators(),
-          matrix_operators(), movement_operators(), normalization_operators(),
+          matrix_operators(), movement_operators(), normalization_operators(), pooling_operators(),
           quantized_operators(), recurrent_operators(), reduction_operators(),
-          transformer_operators()}) {
+          resampling_operators(), transformer_operators()}) {
       for (const OperatorEntry& entry : family) entries.emplace(entry.op, &entry);
     }
     return entries;

@@ -9,6 +9,7 @@
 
 #include "exec/executor.h"
 #include "graph/graph.h"
+#include "graph/window.h"
 
 namespace packlight::exec {
 
@@ -46,9 +47,11 @@ std::span<const OperatorEntry> index_operators();
 std::span<const OperatorEntry> matrix_operators();
 std::span<const OperatorEntry> movement_operators();
 std::span<const OperatorEntry> normalization_operators();
+std::span<const OperatorEntry> pooling_operators();
 std::span<const OperatorEntry> quantized_operators();
 std::span<const OperatorEntry> recurrent_operators();
 std::span<const OperatorEntry> reduction_operators();
+std::span<const OperatorEntry> resampling_operators();
 std::span<const OperatorEntry> transformer_operators();
 
 // Helpers that operators share.
@@ -56,6 +59,23 @@ std::span<const OperatorEntry> transformer_operators();
 std::vector<int64_t> integers(const at::Tensor& tensor);
 // axis in [-rank, rank) -> [0, rank). Errors: InvalidArgument.
 int64_t normalised_axis(int64_t axis, int64_t rank);
+
+// The window that a node moves over x [batch, channels, spatial...]: of a kernel of the given
+// sizes, and of a weight [outputs, channels, kernel...]. Errors: InvalidArgument for attributes
+// that break a rule.
+graph::Window node_window(const graph::Node& node, const at::Tensor& x,
+                          const std::vector<int64_t>& kernel);
+graph::Window kernel_window(const graph::Node& node, const at::Tensor& x, const at::Tensor& weight);
+// Where it stops on each spatial axis of x. Errors: InvalidArgument where it does not fit.
+std::vector<graph::WindowStops> stops_of(const graph::Window& window, const at::Tensor& x);
+// x with its spatial axes padded as the stops say.
+at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops>& stops,
+                       const at::Scalar& value);
+// Conv: x [batch, channels, spatial...], weight [outputs, channels / groups, kernel...], bias
+// [outputs] or undefined; 1 to 3 spatial axes, F32 or F64, padded with zeros. (Integers: subtract
+// the zero points, convolve in F64, round.)
+at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                       const graph::Window& window, int64_t groups);
 
 // Softmax attention for grouped-query heads, queries taken options.attention_query_chunk at a time.
 struct AttentionSpec {

@@ -11,8 +11,8 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
     std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
     for (const auto family :
          {control_rules(), convolution_rules(), elementwise_rules(), index_rules(), matrix_rules(),
-          movement_rules(), normalization_rules(), quantized_rules(), recurrent_rules(),
-          reduction_rules(), transformer_rules()}) {
+          movement_rules(), normalization_rules(), pooling_rules(), quantized_rules(),
+          recurrent_rules(), reduction_rules(), resampling_rules(), transformer_rules()}) {
       for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
     }
     return rules;

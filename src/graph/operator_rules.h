@@ -95,9 +95,11 @@ std::span<const OperatorRule> index_rules();
 std::span<const OperatorRule> matrix_rules();
 std::span<const OperatorRule> movement_rules();
 std::span<const OperatorRule> normalization_rules();
+std::span<const OperatorRule> pooling_rules();
 std::span<const OperatorRule> quantized_rules();
 std::span<const OperatorRule> recurrent_rules();
 std::span<const OperatorRule> reduction_rules();
+std::span<const OperatorRule> resampling_rules();
 std::span<const OperatorRule> transformer_rules();
 
 // Helpers that rules share.
