@@ -40,6 +40,7 @@ struct OperatorEntry {
 OperatorFunction find_operator(std::string_view op, std::string_view domain);
 
 // One table per family, in the file of that name.
+std::span<const OperatorEntry> activation_operators();
 std::span<const OperatorEntry> control_operators();
 std::span<const OperatorEntry> convolution_operators();
 std::span<const OperatorEntry> elementwise_operators();

@@ -10,9 +10,10 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
     for (const auto family :
-         {control_rules(), convolution_rules(), elementwise_rules(), index_rules(), matrix_rules(),
-          movement_rules(), normalization_rules(), pooling_rules(), quantized_rules(),
-          recurrent_rules(), reduction_rules(), resampling_rules(), transformer_rules()}) {
+         {activation_rules(), control_rules(), convolution_rules(), elementwise_rules(),
+          index_rules(), matrix_rules(), movement_rules(), normalization_rules(), pooling_rules(),
+          quantized_rules(), recurrent_rules(), reduction_rules(), resampling_rules(),
+          transformer_rules()}) {
       for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
     }
     return rules;

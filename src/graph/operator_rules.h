@@ -88,6 +88,7 @@ InferContext::Contents infer_contents(Graph& graph);
 std::optional<std::vector<int64_t>> all_numbers(const InferContext::Elements& elements);
 
 // One table per family, in the file of that name.
+std::span<const OperatorRule> activation_rules();
 std::span<const OperatorRule> control_rules();
 std::span<const OperatorRule> convolution_rules();
 std::span<const OperatorRule> elementwise_rules();
