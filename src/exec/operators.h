@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,7 @@ OperatorFunction find_operator(std::string_view op, std::string_view domain);
 std::span<const OperatorEntry> activation_operators();
 std::span<const OperatorEntry> control_operators();
 std::span<const OperatorEntry> convolution_operators();
+std::span<const OperatorEntry> creation_operators();
 std::span<const OperatorEntry> elementwise_operators();
 std::span<const OperatorEntry> index_operators();
 std::span<const OperatorEntry> matrix_operators();
@@ -58,6 +60,11 @@ std::span<const OperatorEntry> transformer_operators();
 // Helpers that operators share.
 // The elements of a small integer tensor.
 std::vector<int64_t> integers(const at::Tensor& tensor);
+// The single element of a tensor of rank 0 or 1. Errors: InvalidArgument for more or none.
+int64_t integer(const at::Tensor& tensor, std::string_view what);
+// The elements of a tensor of this shape, for sizes that a file gives. Errors: InvalidArgument for
+// a negative size or more elements than memory can hold.
+int64_t element_count(at::IntArrayRef shape);
 // axis in [-rank, rank) -> [0, rank). Errors: InvalidArgument.
 int64_t normalised_axis(int64_t axis, int64_t rank);
 
@@ -77,6 +84,17 @@ at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops
 // the zero points, convolve in F64, round.)
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        const graph::Window& window, int64_t groups);
+// ONNX NonMaxSuppression. boxes: [batch, n, 4] F32, scores: [batch, classes, n] F32; returns [m, 3]
+// I64: batch, class and box of what is kept, by descending score within a class, equal scores by
+// ascending index. Cost: n * kept a class.
+struct SuppressionSpec {
+  bool center_point_box = false;  // [x_center, y_center, width, height], else two corners (y, x)
+  int64_t max_boxes = 0;          // per class
+  float iou_threshold = 0;        // a box that overlaps a better one by more is dropped
+  std::optional<float> score_threshold;  // only scores above it take part
+};
+at::Tensor non_max_suppression(const at::Tensor& boxes, const at::Tensor& scores,
+                               const SuppressionSpec& spec);
 
 // Softmax attention for grouped-query heads, queries taken options.attention_query_chunk at a time.
 struct AttentionSpec {

@@ -18,24 +18,6 @@ Outputs transpose(const Call& call) {
   return {call.inputs[0].permute(perm)};
 }
 
-Outputs gather(const Call& call) {
-  const at::Tensor &data = call.inputs[0], &indices = call.inputs[1];
-  const int64_t axis = normalised_axis(call.node.integer("axis", 0), data.dim()), size = data.size(axis);
-  at::Tensor flat = indices.to(at::kLong).reshape({-1});
-  if (flat.numel() > 0) {
-    const int64_t low = flat.min().item<int64_t>(), high = flat.max().item<int64_t>();
-    if (low < -size || high >= size) {
-      fail(ErrorCode::kInvalidArgument, "index {} is outside [{}, {}) of '{}'",
-           low < -size ? low : high, -size, size, call.node.name);
-    }
-    if (low < 0) flat = at::where(flat < 0, flat + size, flat);
-  }
-  std::vector<int64_t> shape(data.sizes().begin(), data.sizes().begin() + axis);
-  shape.insert(shape.end(), indices.sizes().begin(), indices.sizes().end());
-  shape.insert(shape.end(), data.sizes().begin() + axis + 1, data.sizes().end());
-  return {at::index_select(data, axis, flat).reshape(shape)};
-}
-
 Outputs unsqueeze(const Call& call) {
   std::vector<int64_t> axes = integers(call.inputs[1]);
   const auto rank = call.inputs[0].dim() + static_cast<int64_t>(axes.size());
@@ -61,13 +43,25 @@ Outputs squeeze(const Call& call) {
 }
 
 Outputs reshape(const Call& call) {
+  const at::Tensor& x = call.inputs[0];
   std::vector<int64_t> shape = integers(call.inputs[1]);
   if (call.node.integer("allowzero", 0) == 0) {
     for (size_t i = 0; i < shape.size(); ++i) {
-      if (shape[i] == 0) shape[i] = call.inputs[0].size(static_cast<int64_t>(i));
+      if (shape[i] != 0) continue;
+      if (static_cast<int64_t>(i) >= x.dim())
+        fail(ErrorCode::kInvalidArgument, "dimension {} is copied but absent", i);
+      shape[i] = x.size(static_cast<int64_t>(i));
     }
   }
-  return {call.inputs[0].reshape(shape)};
+  return {x.reshape(shape)};
+}
+
+Outputs flatten(const Call& call) {
+  const at::Tensor& x = call.inputs[0];
+  int64_t axis = call.node.integer("axis", 1);
+  if (axis != x.dim()) axis = x.dim() == 0 && axis == 1 ? 0 : normalised_axis(axis, x.dim());
+  return {x.reshape({c10::multiply_integers(x.sizes().slice(0, axis)),
+                     c10::multiply_integers(x.sizes().slice(axis))})};
 }
 
 Outputs concat(const Call& call) {
@@ -108,6 +102,7 @@ Outputs split(const Call& call) {
   const int64_t axis = normalised_axis(call.node.integer("axis", 0), x.dim());
   if (call.has(1)) return at::split_with_sizes(x, integers(call.inputs[1]), axis);
   const auto parts = static_cast<int64_t>(call.node.outputs.size());
+  if (parts == 0) return {};
   const int64_t part = (x.size(axis) + parts - 1) / parts;
   Outputs out;
   for (int64_t i = 0; i < parts; ++i) {
@@ -119,8 +114,8 @@ Outputs split(const Call& call) {
 }
 
 constexpr OperatorEntry kOperators[] = {
-    {"Transpose", transpose}, {"Gather", gather}, {"Unsqueeze", unsqueeze}, {"Squeeze", squeeze},
-    {"Reshape", reshape},     {"Concat", concat}, {"Slice", slice},         {"Split", split},
+    {"Transpose", transpose}, {"Unsqueeze", unsqueeze}, {"Squeeze", squeeze}, {"Reshape", reshape},
+    {"Flatten", flatten},     {"Concat", concat},       {"Slice", slice},     {"Split", split},
 };
 
 }  // namespace

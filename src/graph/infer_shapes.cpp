@@ -10,10 +10,10 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
     for (const auto family :
-         {activation_rules(), control_rules(), convolution_rules(), elementwise_rules(),
-          index_rules(), matrix_rules(), movement_rules(), normalization_rules(), pooling_rules(),
-          quantized_rules(), recurrent_rules(), reduction_rules(), resampling_rules(),
-          transformer_rules()}) {
+         {activation_rules(), control_rules(), convolution_rules(), creation_rules(),
+          elementwise_rules(), index_rules(), matrix_rules(), movement_rules(),
+          normalization_rules(), pooling_rules(), quantized_rules(), recurrent_rules(),
+          reduction_rules(), resampling_rules(), transformer_rules()}) {
       for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
     }
     return rules;
@@ -125,6 +125,58 @@ std::optional<Shape> broadcast(const InferContext& context, const Shape& a, cons
     out[out.size() - 1 - i] = *dim;
   }
   return out;
+}
+
+Dim product(std::span<const Dim> dims) {
+  int64_t numbers = 1;
+  Dim rest(1);
+  bool overflow = false;
+  for (const Dim& dim : dims) {
+    if (dim.value == 0) return 0;
+    if (!dim.known()) {
+      rest = rest.value == 1 ? dim : Dim();
+    } else if (__builtin_mul_overflow(numbers, dim.value, &numbers)) {
+      overflow = true;  // a zero may still come
+    }
+  }
+  if (overflow) return Dim();
+  if (rest.value == 1) return numbers;
+  return numbers == 1 ? rest : Dim();
+}
+
+ElementType same_type(const InferContext& context, size_t first, size_t second) {
+  const ElementType left = context.type(first), right = context.type(second);
+  if (left != right && left != ElementType::kUndefined && right != ElementType::kUndefined) {
+    context.contradiction("element types {} and {} differ", element_type_name(left),
+                          element_type_name(right));
+  }
+  return left != ElementType::kUndefined ? left : right;
+}
+
+void require_integers(const InferContext& context, size_t input) {
+  const ElementType type = context.type(input);
+  if (type != ElementType::kUndefined && type != ElementType::kI64 && type != ElementType::kI32) {
+    context.contradiction("input {} is {}, not integers", input, element_type_name(type));
+  }
+}
+
+std::optional<Shape> shape_in(const InferContext& context, size_t input) {
+  require_integers(context, input);
+  const auto& vector = context.shape(input);
+  if (vector && vector->size() != 1)
+    context.contradiction("a shape is given as {}, not as a vector", to_string(*vector));
+  const bool counted = vector && (*vector)[0].known();
+  if (counted && (*vector)[0].value > kMaxRank)
+    context.contradiction("a shape of {} dimensions", (*vector)[0].value);
+  const auto elements = context.contents(input);
+  if (!elements) return counted ? std::optional(Shape((*vector)[0].value)) : std::nullopt;
+  Shape shape;
+  for (const InferContext::Element& element : *elements) {
+    if (element.number && *element.number < 0)
+      context.contradiction("dimension {} is {}", shape.size(), *element.number);
+    shape.push_back(element.dim());
+  }
+  return shape;
 }
 
 int64_t normalised_axis(const InferContext& context, int64_t axis, int64_t rank) {

@@ -74,6 +74,9 @@ struct OperatorRule {
   std::string_view domain = "";  // ai.onnx
 };
 inline constexpr int kManyInputs = 1 << 20;
+// Vectors up to this length have their contents followed; LibTorch's own bound for ranks, so that
+// every shape is among them.
+inline constexpr int64_t kMaxRank = 64;
 
 // nullptr for an operator without a rule.
 const OperatorRule* find_rule(std::string_view op, std::string_view domain);
@@ -91,6 +94,7 @@ std::optional<std::vector<int64_t>> all_numbers(const InferContext::Elements& el
 std::span<const OperatorRule> activation_rules();
 std::span<const OperatorRule> control_rules();
 std::span<const OperatorRule> convolution_rules();
+std::span<const OperatorRule> creation_rules();
 std::span<const OperatorRule> elementwise_rules();
 std::span<const OperatorRule> index_rules();
 std::span<const OperatorRule> matrix_rules();
@@ -111,6 +115,15 @@ std::optional<Shape> broadcast(const InferContext& context, const Shape& a, cons
 bool compatible(const Dim& a, const Dim& b);
 // What is known when both describe the same dimension (call only when compatible).
 Dim merged(const Dim& a, const Dim& b);
+// A number, or the symbol that only ones are multiplied with, or unknown (also where it overflows).
+Dim product(std::span<const Dim> dims);
+// The element type that two inputs share. Errors: Corrupt when they differ.
+ElementType same_type(const InferContext& context, size_t first, size_t second);
+// Errors: Corrupt when the input is known to be neither I64 nor I32.
+void require_integers(const InferContext& context, size_t input);
+// The shape that an integer vector holds: unknown dimensions where only its length is known, and
+// nothing where not even that is. Errors: Corrupt for a negative element, or for another rank.
+std::optional<Shape> shape_in(const InferContext& context, size_t input);
 // axis in [-rank, rank) -> [0, rank). Errors: Corrupt.
 int64_t normalised_axis(const InferContext& context, int64_t axis, int64_t rank);
 

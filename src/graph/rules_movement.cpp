@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <limits>
+#include <numeric>
 
 #include "graph/operator_rules.h"
 #include "graph/slice.h"
@@ -7,7 +9,10 @@
 namespace packlight::graph {
 namespace {
 
-constexpr int64_t kMaxRank = 64;  // LibTorch's own bound; a shape of more entries is nonsense
+// Elements of a small integer vector pass through; a rank-0 value is a vector of one.
+void pass_contents(InferContext& context) {
+  if (auto elements = context.contents(0)) context.set_contents(0, std::move(*elements));
+}
 
 void infer_transpose(InferContext& context) {
   const auto& shape = context.shape(0);
@@ -31,25 +36,6 @@ void infer_transpose(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
-// Elements of a small integer vector pass through; a rank-0 value is a vector of one.
-void pass_contents(InferContext& context) {
-  if (auto elements = context.contents(0)) context.set_contents(0, std::move(*elements));
-}
-
-void gather_contents(InferContext& context) {
-  const auto elements = context.contents(0);
-  const auto indices = context.integers(1);
-  if (!elements || !indices || context.node().integer("axis", 0) != 0) return;
-  InferContext::Elements out;
-  const auto size = static_cast<int64_t>(elements->size());
-  for (const int64_t index : *indices) {
-    if (index < -size || index >= size)
-      context.contradiction("index {} is outside the {} elements", index, size);
-    out.push_back((*elements)[index < 0 ? index + size : index]);
-  }
-  context.set_contents(0, std::move(out));
-}
-
 void concat_contents(InferContext& context) {
   InferContext::Elements out;
   for (size_t i = 0; i < context.input_count(); ++i) {
@@ -59,36 +45,11 @@ void concat_contents(InferContext& context) {
       continue;
     }
     const auto& shape = context.shape(i);  // unknown elements, but how many?
-    if (!shape || shape->size() != 1 || !(*shape)[0].known() || (*shape)[0].value > kMaxRank) return;
+    if (!shape || shape->size() != 1 || !(*shape)[0].known() || (*shape)[0].value > kMaxRank)
+      return;
     out.resize(out.size() + (*shape)[0].value);
   }
   context.set_contents(0, std::move(out));
-}
-
-void slice_contents(InferContext& context) {
-  const auto elements = context.contents(0);
-  const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);
-  if (!elements || !starts || !ends || (context.has(4) && !steps) || starts->size() != 1 ||
-      ends->size() != 1)
-    return;
-  const SliceRange range = slice_range(static_cast<int64_t>(elements->size()), (*starts)[0],
-                                       (*ends)[0], steps && !steps->empty() ? (*steps)[0] : 1);
-  InferContext::Elements out;
-  for (int64_t i = 0; i < range.length; ++i)
-    out.push_back((*elements)[range.start + i * range.step]);
-  context.set_contents(0, std::move(out));
-}
-
-void infer_gather(InferContext& context) {
-  gather_contents(context);
-  const auto &data = context.shape(0), &indices = context.shape(1);
-  if (!data || !indices) return context.set(0, context.type(0), std::nullopt);
-  const auto axis = normalised_axis(context, context.node().integer("axis", 0),
-                                    static_cast<int64_t>(data->size()));
-  Shape out(data->begin(), data->begin() + axis);
-  out.insert(out.end(), indices->begin(), indices->end());
-  out.insert(out.end(), data->begin() + axis + 1, data->end());
-  context.set(0, context.type(0), std::move(out));
 }
 
 // The axes of Squeeze and Unsqueeze in a tensor of `rank` dimensions, each once.
@@ -106,7 +67,8 @@ std::vector<bool> marked_axes(const InferContext& context, const std::vector<int
 void infer_unsqueeze(InferContext& context) {
   const auto& shape = context.shape(0);
   const auto axes = context.integers(1);
-  if (axes && axes->size() == 1) pass_contents(context);
+  // Contents are of rank 0 or 1 only.
+  if (shape && axes && shape->size() + axes->size() <= 1) pass_contents(context);
   if (!shape || !axes) return context.set(0, context.type(0), std::nullopt);
   const std::vector<bool> added =
       marked_axes(context, *axes, static_cast<int64_t>(shape->size() + axes->size()));
@@ -144,11 +106,17 @@ void infer_squeeze(InferContext& context) {
 // The target shape as written: -1 stays unknown (its place goes to `inferred`), 0 copies the
 // input's dimension.
 Shape reshape_target(const InferContext& context, const std::optional<Shape>& shape,
-                     const std::vector<int64_t>& wanted, int64_t& inferred) {
+                     const InferContext::Elements& wanted, int64_t& inferred) {
   const bool allow_zero = context.node().integer("allowzero", 0) != 0;
   Shape out;
+  std::vector<int64_t> unknown;
   for (size_t i = 0; i < wanted.size(); ++i) {
-    const int64_t size = wanted[i];
+    if (!wanted[i].number) {
+      if (wanted[i].symbol.empty()) unknown.push_back(static_cast<int64_t>(i));
+      out.push_back(wanted[i].dim());
+      continue;
+    }
+    const int64_t size = *wanted[i].number;
     if (size == -1) {
       if (inferred >= 0) context.contradiction("two dimensions of the target shape are -1");
       inferred = static_cast<int64_t>(i);
@@ -164,16 +132,9 @@ Shape reshape_target(const InferContext& context, const std::optional<Shape>& sh
       out.push_back(size);
     }
   }
+  // A single element that is not known is determined by the others as -1 is.
+  if (inferred < 0 && unknown.size() == 1) inferred = unknown[0];
   return out;
-}
-
-// Product of dimensions; nothing when one is no number or it overflows.
-std::optional<int64_t> product(const std::vector<Dim>& dims) {
-  int64_t result = 1;
-  for (const Dim& dim : dims) {
-    if (!dim.known() || __builtin_mul_overflow(result, dim.value, &result)) return std::nullopt;
-  }
-  return result;
 }
 
 // Fills out[inferred] (if >= 0) and checks that element counts agree. Equal dimensions on both
@@ -182,7 +143,7 @@ void balance(const InferContext& context, const Shape& shape, Shape& out, int64_
   std::vector<Dim> left = shape, right;
   for (size_t i = 0; i < out.size(); ++i) {
     if (static_cast<int64_t>(i) == inferred) continue;
-    const bool comparable = out[i].known() || !out[i].symbol.empty();
+    const bool comparable = out[i].value > 0 || !out[i].symbol.empty();  // zeros do not cancel
     const auto same = comparable ? std::find(left.begin(), left.end(), out[i]) : left.end();
     if (same != left.end()) {
       left.erase(same);
@@ -190,47 +151,57 @@ void balance(const InferContext& context, const Shape& shape, Shape& out, int64_
       right.push_back(out[i]);
     }
   }
-  const auto have = product(left), need = product(right);
-  if (inferred >= 0 && right.empty() && left.size() == 1) {
-    out[inferred] = left[0];
-  } else if (have && need) {
-    const bool fits = inferred < 0 ? *have == *need : *need == 0 || *have % *need == 0;
+  const Dim have = product(left), need = product(right);
+  if (have.known() && need.known()) {
+    const bool fits = inferred < 0      ? have.value == need.value
+                      : need.value == 0 ? have.value == 0
+                                        : have.value % need.value == 0;
     if (!fits) context.contradiction("{} does not reshape to {}", to_string(shape), to_string(out));
-    if (inferred >= 0 && *need > 0) out[inferred] = *have / *need;
+    if (inferred >= 0 && need.value > 0) out[inferred] = have.value / need.value;
+  } else if (inferred >= 0 && need.value == 1) {
+    out[inferred] = have;
   }
 }
 
 void infer_reshape(InferContext& context) {
+  const auto elements = context.contents(1);
+  if (!elements) {
+    const auto& target = context.shape(1);  // its length is at least the rank
+    const bool counted =
+        target && target->size() == 1 && (*target)[0].known() && (*target)[0].value <= kMaxRank;
+    return context.set(0, context.type(0),
+                       counted ? std::optional(Shape((*target)[0].value)) : std::nullopt);
+  }
+  if (elements->size() <= 1) pass_contents(context);
+  // Dimensions of which nothing is known get a name for the while, so that a copied one cancels.
+  const std::string mark = "?#";
+  std::optional<Shape> shape = context.shape(0);
+  for (size_t i = 0; shape && i < shape->size(); ++i) {
+    if ((*shape)[i] == Dim()) (*shape)[i] = Dim(mark + std::to_string(i));
+  }
+  int64_t inferred = -1;
+  Shape out = reshape_target(context, shape, *elements, inferred);
+  if (shape) balance(context, *shape, out, inferred);
+  for (Dim& dim : out) {
+    if (dim.symbol.starts_with(mark)) dim = Dim();
+  }
+  context.set(0, context.type(0), std::move(out));
+}
+
+// As a matrix: the dimensions before the axis are its rows.
+void infer_flatten(InferContext& context) {
   const auto& shape = context.shape(0);
-  pass_contents(context);
-  if (const auto wanted = context.integers(1)) {
-    int64_t inferred = -1;
-    Shape out = reshape_target(context, shape, *wanted, inferred);
-    if (shape) balance(context, *shape, out, inferred);
-    return context.set(0, context.type(0), std::move(out));
-  }
-  if (const auto partial = context.contents(1)) {  // some dimensions are symbols
-    Shape out;
-    for (size_t i = 0; i < partial->size(); ++i) {
-      const auto& element = (*partial)[i];
-      const bool copied = element.number == 0 && context.node().integer("allowzero", 0) == 0;
-      if (copied && shape && i < shape->size()) {
-        out.push_back((*shape)[i]);
-      } else {
-        out.push_back(copied || element.number == -1 ? Dim() : element.dim());
-      }
-    }
-    return context.set(0, context.type(0), std::move(out));
-  }
-  const auto& target = context.shape(1);  // its length is at least the rank
-  if (target && target->size() == 1 && (*target)[0].known() && (*target)[0].value <= kMaxRank) {
-    return context.set(0, context.type(0), Shape((*target)[0].value));
-  }
-  context.set(0, context.type(0), std::nullopt);
+  if (!shape) return context.set(0, context.type(0), Shape(2));
+  const auto rank = static_cast<int64_t>(shape->size());
+  int64_t axis = context.node().integer("axis", 1);
+  if (axis != rank) axis = rank == 0 && axis == 1 ? 0 : normalised_axis(context, axis, rank);
+  const std::span<const Dim> dims = *shape;
+  context.set(0, context.type(0), Shape{product(dims.first(axis)), product(dims.subspan(axis))});
 }
 
 void infer_concat(InferContext& context) {
   concat_contents(context);
+  for (size_t i = 1; i < context.input_count(); ++i) same_type(context, 0, i);
   std::optional<Shape> out = context.shape(0);
   int64_t axis = 0;
   if (out)
@@ -260,30 +231,70 @@ void infer_concat(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
+// An end that means "to the last element": exporters write the largest number of 32 or 64 bits.
+constexpr int64_t kFar = std::numeric_limits<int32_t>::max();
+
+using Element = InferContext::Element;
+
+Dim sliced(const Dim& dim, const Element& start, const Element& end, const Element& step) {
+  if (!start.number || !step.number) return Dim();
+  if (dim.known() && end.number)
+    return slice_range(dim.value, *start.number, *end.number, *step.number).length;
+  const bool to_the_end = end.number ? *end.number >= kFar : dim == end.dim();
+  const bool from_the_end = *start.number == -1 || *start.number >= kFar;
+  const bool whole = *step.number == 1
+                         ? *start.number == 0 && to_the_end
+                         : *step.number == -1 && from_the_end && end.number && *end.number <= -kFar;
+  return whole && !(dim == Dim()) ? dim : Dim();
+}
+
+void slice_contents(InferContext& context, const Element& start, const Element& end,
+                    const Element& step) {
+  const auto elements = context.contents(0);
+  if (!elements || !start.number || !end.number || !step.number) return;
+  const SliceRange range =
+      slice_range(static_cast<int64_t>(elements->size()), *start.number, *end.number, *step.number);
+  InferContext::Elements out;
+  for (int64_t i = 0; i < range.length; ++i)
+    out.push_back((*elements)[range.start + i * range.step]);
+  context.set_contents(0, std::move(out));
+}
+
+// What an input of Slice says of axis after axis: unknown elements where only `count` is known.
+InferContext::Elements slice_input(const InferContext& context, size_t input, size_t count,
+                                   const Element& fallback) {
+  auto elements = context.contents(input);
+  if (!elements) return InferContext::Elements(count, context.has(input) ? Element() : fallback);
+  if (elements->size() != count)
+    context.contradiction("starts, ends, axes and steps differ in length");
+  return std::move(*elements);
+}
+
 void infer_slice(InferContext& context) {
-  slice_contents(context);
   const auto& shape = context.shape(0);
   if (!shape) return context.set(0, context.type(0), std::nullopt);
-  const auto starts = context.integers(1), ends = context.integers(2), steps = context.integers(4);
   auto axes = context.integers(3);
-  const bool all_known = starts && ends && (axes || !context.has(3)) && (steps || !context.has(4));
-  if (!all_known) return context.set(0, context.type(0), Shape(shape->size()));
-  if (!axes) {
-    axes.emplace();
-    for (size_t i = 0; i < starts->size(); ++i) axes->push_back(static_cast<int64_t>(i));
+  if (!axes && !context.has(3)) {  // the first ones, as many as there are starts
+    const auto starts = context.contents(1);
+    const auto& length = context.shape(1);
+    const bool counted = length && length->size() == 1 && (*length)[0].known();
+    if (starts || counted) axes.emplace(starts ? starts->size() : (*length)[0].value);
+    if (axes && axes->size() > shape->size())
+      context.contradiction("{} starts for {}", axes->size(), to_string(*shape));
+    if (axes) std::iota(axes->begin(), axes->end(), 0);
   }
-  if (starts->size() != ends->size() || axes->size() != starts->size() ||
-      (steps && steps->size() != starts->size())) {
-    context.contradiction("starts, ends, axes and steps differ in length");
-  }
+  if (!axes) return context.set(0, context.type(0), Shape(shape->size()));
+  const auto rank = static_cast<int64_t>(shape->size());
+  marked_axes(context, *axes, rank);
+  const auto starts = slice_input(context, 1, axes->size(), {}),
+             ends = slice_input(context, 2, axes->size(), {}),
+             steps = slice_input(context, 4, axes->size(), {1, ""});
   Shape out = *shape;
-  for (size_t i = 0; i < starts->size(); ++i) {
-    const int64_t axis = normalised_axis(context, (*axes)[i], static_cast<int64_t>(shape->size()));
-    const int64_t step = steps ? (*steps)[i] : 1;
-    if (step == 0) context.contradiction("step 0 on axis {}", axis);
-    const Dim& dim = (*shape)[axis];
-    out[axis] =
-        dim.known() ? Dim(slice_range(dim.value, (*starts)[i], (*ends)[i], step).length) : Dim();
+  for (size_t i = 0; i < axes->size(); ++i) {
+    const int64_t axis = normalised_axis(context, (*axes)[i], rank);
+    if (steps[i].number == 0) context.contradiction("step 0 on axis {}", axis);
+    out[axis] = sliced((*shape)[axis], starts[i], ends[i], steps[i]);
+    if (rank == 1) slice_contents(context, starts[i], ends[i], steps[i]);
   }
   context.set(0, context.type(0), std::move(out));
 }
@@ -291,6 +302,9 @@ void infer_slice(InferContext& context) {
 void infer_split(InferContext& context) {
   const auto& shape = context.shape(0);
   const auto parts = static_cast<int64_t>(context.output_count());
+  if (context.node().integer("num_outputs", parts) != parts)
+    context.contradiction("num_outputs is {}, the node has {}",
+                          context.node().integer("num_outputs", parts), parts);
   if (!shape) {
     for (int64_t i = 0; i < parts; ++i) context.set(i, context.type(0), std::nullopt);
     return;
@@ -302,9 +316,11 @@ void infer_split(InferContext& context) {
   if (sizes && static_cast<int64_t>(sizes->size()) != parts) {
     context.contradiction("{} split sizes for {} outputs", sizes->size(), parts);
   }
+  const auto elements = shape->size() == 1 ? context.contents(0) : std::nullopt;
   int64_t sum = 0;
   for (int64_t i = 0; i < parts; ++i) {
     Shape out = *shape;
+    int64_t begin = sum;
     if (sizes) {
       if ((*sizes)[i] < 0) context.contradiction("split size {} is negative", (*sizes)[i]);
       if (__builtin_add_overflow(sum, (*sizes)[i], &sum))
@@ -314,7 +330,13 @@ void infer_split(InferContext& context) {
       out[axis] = Dim();
     } else {  // equal parts, the last one smaller when they do not divide
       const int64_t part = (dim.value + parts - 1) / parts;
-      out[axis] = std::clamp<int64_t>(dim.value - i * part, 0, part);
+      begin = std::min(i * part, dim.value);
+      out[axis] = std::min(part, dim.value - begin);
+    }
+    const int64_t size = out[axis].value;
+    if (elements && size >= 0 && begin + size <= static_cast<int64_t>(elements->size())) {
+      const auto first = elements->begin() + begin;
+      context.set_contents(i, InferContext::Elements(first, first + size));
     }
     context.set(i, context.type(0), std::move(out));
   }
@@ -325,9 +347,9 @@ void infer_split(InferContext& context) {
 }
 
 constexpr OperatorRule kRules[] = {
-    {"Transpose", 1, 1, 1, 1, infer_transpose}, {"Gather", 2, 2, 1, 1, infer_gather},
-    {"Unsqueeze", 2, 2, 1, 1, infer_unsqueeze}, {"Squeeze", 1, 2, 1, 1, infer_squeeze},
-    {"Reshape", 2, 2, 1, 1, infer_reshape},     {"Concat", 1, kManyInputs, 1, 1, infer_concat},
+    {"Transpose", 1, 1, 1, 1, infer_transpose}, {"Unsqueeze", 2, 2, 1, 1, infer_unsqueeze},
+    {"Squeeze", 1, 2, 1, 1, infer_squeeze},     {"Reshape", 2, 2, 1, 1, infer_reshape},
+    {"Flatten", 1, 1, 1, 1, infer_flatten},     {"Concat", 1, kManyInputs, 1, 1, infer_concat},
     {"Slice", 3, 5, 1, 1, infer_slice},         {"Split", 1, 2, 1, kManyInputs, infer_split},
 };
 

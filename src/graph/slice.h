@@ -30,4 +30,17 @@ inline SliceRange slice_range(int64_t size, int64_t start, int64_t end, int64_t 
   return {start, start <= end ? 0 : (start - end - 1) / -step + 1, step};
 }
 
+// How many elements ONNX Range has: start, start + delta, ... before limit. delta is not 0. The
+// largest number where there are more.
+inline int64_t range_length(int64_t start, int64_t limit, int64_t delta) {
+  const bool up = delta > 0;
+  if (up ? limit <= start : limit >= start) return 0;
+  // Unsigned, since a difference of two numbers may not fit.
+  const auto first = static_cast<uint64_t>(start), last = static_cast<uint64_t>(limit);
+  const uint64_t span = up ? last - first : first - last;
+  const uint64_t step = up ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
+  constexpr auto kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  return static_cast<int64_t>(std::min((span - 1) / step, kMax - 1) + 1);
+}
+
 }  // namespace packlight::graph

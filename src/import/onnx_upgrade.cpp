@@ -63,9 +63,6 @@ void axes_input(OnnxBuilder& builder, OnnxNode node) {
 
 void split_input(OnnxBuilder& builder, OnnxNode node) {
   attribute_to_input(builder, node, "split", 1);
-  // Opset 18 asks for the number of parts where it is not given by sizes; it is that of the
-  // outputs.
-  node.attributes.erase("num_outputs");
   builder.emit(std::move(node));
 }
 
@@ -248,7 +245,7 @@ const std::unordered_map<std::string_view, Change>& changes() {
       {"Scatter", {0, scatter}},
       {"Slice", {10, slice_inputs}},
       {"Softmax", {13, softmax_axis}},
-      {"Split", {0, split_input}},
+      {"Split", {13, split_input}},
       {"Squeeze", {13, axes_input}},
       {"TopK", {10, top_k_input}},
       {"Unsqueeze", {13, axes_input}},
