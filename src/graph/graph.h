@@ -143,6 +143,10 @@ void verify(const Graph& graph);
 // without a rule.
 void infer_shapes(Graph& graph);
 
+// infer_shapes(), and what it learned on the way: the integer values of rank 0 or 1 (made by nodes)
+// of which every element is known whatever the inputs, as the parts of a shape often are.
+std::unordered_map<ValueId, std::vector<int64_t>> known_integers(Graph& graph);
+
 // The text form of `inspect --graph`: one line a node, weights with dtype and shape.
 std::string to_text(const Graph& graph);
 

@@ -39,13 +39,7 @@ const std::optional<Shape>& InferContext::shape(size_t input) const {
 
 std::optional<std::vector<int64_t>> InferContext::integers(size_t input) const {
   const auto elements = contents(input);
-  if (!elements) return std::nullopt;
-  std::vector<int64_t> numbers;
-  for (const Element& element : *elements) {
-    if (!element.number) return std::nullopt;
-    numbers.push_back(*element.number);
-  }
-  return numbers;
+  return elements ? all_numbers(*elements) : std::nullopt;
 }
 
 std::optional<InferContext::Elements> InferContext::contents(size_t input) const {
@@ -207,10 +201,30 @@ void infer_node(Graph& graph, NodeId id, InferContext::Contents& contents) {
   rule->infer(context);
 }
 
-void infer_shapes(Graph& graph) {
+std::optional<std::vector<int64_t>> all_numbers(const InferContext::Elements& elements) {
+  std::vector<int64_t> numbers;
+  for (const InferContext::Element& element : elements) {
+    if (!element.number) return std::nullopt;
+    numbers.push_back(*element.number);
+  }
+  return numbers;
+}
+
+InferContext::Contents infer_contents(Graph& graph) {
   InferContext::Contents contents;
   for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes().size()); ++id)
     infer_node(graph, id, contents);
+  return contents;
+}
+
+void infer_shapes(Graph& graph) { infer_contents(graph); }
+
+std::unordered_map<ValueId, std::vector<int64_t>> known_integers(Graph& graph) {
+  std::unordered_map<ValueId, std::vector<int64_t>> known;
+  for (const auto& [id, elements] : infer_contents(graph)) {
+    if (auto numbers = all_numbers(elements)) known.emplace(id, std::move(*numbers));
+  }
+  return known;
 }
 
 }  // namespace packlight::graph

@@ -85,6 +85,11 @@ const OperatorRule* find_rule(std::string_view op, std::string_view domain);
 // `contents` carries what is known from one node to the next.
 void infer_node(Graph& graph, NodeId id, InferContext::Contents& contents);
 
+// infer_shapes(), and what it learned of the contents of integer values that nodes make.
+InferContext::Contents infer_contents(Graph& graph);
+// The elements, when each is a number.
+std::optional<std::vector<int64_t>> all_numbers(const InferContext::Elements& elements);
+
 // One table per family, in the file of that name.
 std::span<const OperatorRule> activation_rules();
 std::span<const OperatorRule> control_rules();
