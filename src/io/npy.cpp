@@ -82,7 +82,8 @@ class HeaderParser {
   }
 
   void skip_space() {
-    while (position_ < text_.size() && std::string_view(" \t\n\r").find(text_[position_]) != std::string_view::npos)
+    while (position_ < text_.size() &&
+           std::string_view(" \t\n\r").find(text_[position_]) != std::string_view::npos)
       ++position_;
   }
   bool accept(char c) {
@@ -200,7 +201,8 @@ struct ElementType {
 
 ElementType element_type(const std::string& descr, const std::string& origin) {
   const char order = descr.empty() ? '\0' : descr.front();
-  const std::string_view code = descr.empty() ? std::string_view() : std::string_view(descr).substr(1);
+  const std::string_view code =
+      descr.empty() ? std::string_view() : std::string_view(descr).substr(1);
   for (const TypeCode& type : kTypes) {
     if (type.code != code) continue;
     const bool one_byte = code.back() == '1';
@@ -208,8 +210,8 @@ ElementType element_type(const std::string& descr, const std::string& origin) {
     if (order == '<' || order == '>' || (order == '|' && one_byte))
       return {type.dtype, order == '>' && !one_byte};
   }
-  fail(ErrorCode::kUnsupported, "[npy] '{}': type '{}' is not read here (f8 f4 f2 i8 i4 i2 i1 u1 b1 are)",
-       origin, descr);
+  fail(ErrorCode::kUnsupported,
+       "[npy] '{}': type '{}' is not read here (f8 f4 f2 i8 i4 i2 i1 u1 b1 are)", origin, descr);
 }
 
 // Column-major elements to row-major ones.
@@ -267,7 +269,8 @@ TensorRecord parse_npy(std::span<const std::byte> bytes, std::shared_ptr<const v
   TensorRecord record{std::move(name), type.dtype, std::move(header.shape), data, std::move(owner)};
   const auto element_bytes = static_cast<size_t>(codec::info(type.dtype).block_bytes);
   if (type.dtype == DType::kBool) {
-    const auto bad = std::find_if(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
+    const auto bad =
+        std::find_if(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; });
     if (bad != data.end()) {
       fail(ErrorCode::kCorrupt, "[npy] '{}': element {} is {}, a boolean is 0 or 1", origin,
            bad - data.begin(), std::to_integer<int>(*bad));
@@ -301,9 +304,8 @@ void write_npy(const std::filesystem::path& path, DType dtype, std::span<const i
   std::string dims;
   for (const int64_t dim : shape) dims += fmt::format("{}, ", dim);
   if (shape.size() > 1) dims.resize(dims.size() - 2);
-  std::string header =
-      fmt::format("{{'descr': '{}{}', 'fortran_order': False, 'shape': ({}), }}",
-                  type->code.back() == '1' ? '|' : '<', type->code, dims);
+  std::string header = fmt::format("{{'descr': '{}{}', 'fortran_order': False, 'shape': ({}), }}",
+                                   type->code.back() == '1' ? '|' : '<', type->code, dims);
   const size_t before = kMagic.size() + 4;
   header.append(63 - (before + header.size()) % 64, ' ');
   header += '\n';
