@@ -14,6 +14,7 @@
 #include "io/compressed_tensors.h"
 #include "io/decoder_config.h"
 #include "io/gguf.h"
+#include "io/npy.h"
 #include "io/package.h"
 #include "io/package_json.h"
 #include "io/safetensors.h"
@@ -70,6 +71,10 @@ inline void gguf(std::span<const std::byte> bytes) {
 inline void safetensors(std::span<const std::byte> bytes) {
   const io::SafetensorsFile file = io::parse_safetensors(bytes, nullptr, "fuzz.safetensors");
   for (const io::TensorRecord& record : file.tensors) use(record);
+}
+
+inline void npy(std::span<const std::byte> bytes) {
+  use(io::parse_npy(bytes, nullptr, "fuzz.npy", "fuzz"));
 }
 
 inline void config_json(std::span<const std::byte> bytes) {

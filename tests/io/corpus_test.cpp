@@ -16,6 +16,7 @@ TEST(CorpusTest, EveryFileIsReadOrRefused) {
   const std::map<std::string, fuzz::Entry> entries = {
       {"gguf", fuzz::gguf},
       {"safetensors", fuzz::safetensors},
+      {"npy", fuzz::npy},
       {"config_json", fuzz::config_json},
       {"compressed_config", fuzz::compressed_config},
       {"package", fuzz::package},
