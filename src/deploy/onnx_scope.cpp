@@ -171,7 +171,8 @@ void OnnxScope::emit_as_is(OnnxNode node) {
     proto.set_domain(node.domain);
     model_.other_domains.emplace(node.domain, 1);
   }
-  while (!node.inputs.empty() && node.inputs.back().empty()) node.inputs.pop_back();
+  const size_t least = node.op == "Loop" ? 2 : 0;  // its first two may be absent, but not left out
+  while (node.inputs.size() > least && node.inputs.back().empty()) node.inputs.pop_back();
   for (const std::string& input : node.inputs) proto.add_input(input);
   for (const std::string& output : node.outputs) proto.add_output(output);
   for (const auto& [name, value] : node.attributes) set_attribute(proto, name, value, node);
@@ -238,9 +239,9 @@ std::string OnnxScope::constant(const std::string& base, const at::Tensor& tenso
 std::string OnnxScope::integers(const std::vector<int64_t>& values) {
   std::string& name = integer_lists_[values];
   if (!name.empty()) return name;
-  name = constant(
-      fmt::format("i64[{}]", values.size() > 8 ? "..." : fmt::format("{}", fmt::join(values, ","))),
-      at::tensor(values, at::kLong));
+  const bool lengthy = values.size() > 8;
+  name = constant(lengthy ? "i64_list" : fmt::format("i64_{}", fmt::join(values, "_")),
+                  at::tensor(values, at::kLong));
   constants_[name].integers = values;
   return name;
 }
@@ -248,7 +249,7 @@ std::string OnnxScope::integers(const std::vector<int64_t>& values) {
 std::string OnnxScope::integer(int64_t value) {
   std::string& name = integers_[value];
   if (!name.empty()) return name;
-  name = constant(fmt::format("i64 {}", value), at::scalar_tensor(value, at::kLong));
+  name = constant(fmt::format("i64_scalar_{}", value), at::scalar_tensor(value, at::kLong));
   constants_[name].integers = std::vector<int64_t>{value};
   return name;
 }
@@ -256,7 +257,7 @@ std::string OnnxScope::integer(int64_t value) {
 std::string OnnxScope::number(double value) {
   std::string& name = numbers_[value];
   if (name.empty())
-    name = constant(fmt::format("f32 {}", value), at::scalar_tensor(value, at::kFloat));
+    name = constant(fmt::format("f32_scalar_{}", value), at::scalar_tensor(value, at::kFloat));
   return name;
 }
 

@@ -101,7 +101,7 @@ class OnnxScope {
   std::string write_dense(const std::string& name, const at::Tensor& tensor, bool as_f32);
   std::string cast_to_f32(const std::string& name);
   const Packed& write_packed(graph::ValueId id);
-  bool is_output(graph::ValueId id) const;
+  bool is_boundary(graph::ValueId id) const;
   bool is_visible_outside(const std::string& name) const;
   std::optional<std::string> same_weight_outside(const graph::Weight& weight);
   void set_type(onnx::ValueInfoProto& info, const graph::Value& value) const;

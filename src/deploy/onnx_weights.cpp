@@ -236,16 +236,19 @@ std::optional<std::string> OnnxScope::same_weight_outside(const graph::Weight& w
   return outer_->same_weight_outside(weight);
 }
 
-bool OnnxScope::is_output(graph::ValueId id) const {
-  return std::find(graph_.outputs.begin(), graph_.outputs.end(), id) != graph_.outputs.end();
+bool OnnxScope::is_boundary(graph::ValueId id) const {
+  const auto holds = [id](const std::vector<graph::ValueId>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  return holds(graph_.outputs) || holds(graph_.inputs);
 }
 
 std::string OnnxScope::write_weight(graph::ValueId id) {
   const graph::Value& value = graph_.value(id);
   if (const auto* tensor = std::get_if<codec::EncodedTensor>(&*value.weight))
     return write_encoded(id, *tensor);
-  // An output is what it is called, and F32.
-  return write_dense(names_[id], std::get<at::Tensor>(*value.weight), is_output(id));
+  // An output, or a default of an input, is what it is called, and F32.
+  return write_dense(names_[id], std::get<at::Tensor>(*value.weight), is_boundary(id));
 }
 
 std::string OnnxScope::write_dense(const std::string& name, const at::Tensor& tensor, bool as_f32) {
@@ -276,7 +279,7 @@ std::string OnnxScope::cast_to_f32(const std::string& name) {
 
 std::string OnnxScope::write_encoded(graph::ValueId id, const codec::EncodedTensor& tensor) {
   const std::string& name = names_[id];
-  if (is_packed_tile(tensor) && !is_output(id)) {
+  if (is_packed_tile(tensor) && !is_boundary(id)) {
     if (model_.options.weights == OnnxWeights::kQdq) return write_dequantized(name, tensor);
     if (model_.options.weights == OnnxWeights::kNBits) {
       model_.report.notices.push_back(fmt::format(
@@ -284,12 +287,12 @@ std::string OnnxScope::write_encoded(graph::ValueId id, const codec::EncodedTens
     }
   }
   const std::vector<int64_t> dims = {tensor.rows, tensor.cols};
-  if (tensor.dtype == DType::kTileF16 && !is_output(id)) {
+  if (tensor.dtype == DType::kTileF16 && !is_boundary(id)) {
     model_.store.add(proto_, name, onnx::TensorProto::FLOAT16, dims, f16_tile_rows(tensor));
     return cast_to_f32(name);
   }
   const bool half = tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
-  if (half && tensor.rotary_interleaved_heads == 0 && !is_output(id)) {
+  if (half && tensor.rotary_interleaved_heads == 0 && !is_boundary(id)) {
     model_.store.add(
         proto_, name,
         tensor.dtype == DType::kF16 ? onnx::TensorProto::FLOAT16 : onnx::TensorProto::BFLOAT16,
