@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 
@@ -41,12 +42,19 @@ void check_product(int64_t m, int64_t n, int64_t k) {
   }
 }
 
+// What LibTorch warns of concerns its own development; users of the command cannot act on it.
+class NoWarnings : public c10::WarningHandler {
+  void process(const c10::SourceLocation&, const std::string&, bool) override {}
+};
+
 }  // namespace
 
 void initialise(int threads) {
   if (threads < 0)
     fail(ErrorCode::kInvalidArgument, "[exec] {} threads; 0 means one per processor", threads);
   if (threads == 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  static NoWarnings no_warnings;
+  c10::Warning::set_warning_handler(&no_warnings);
   at::set_num_threads(threads);
   set_blas_threads(threads);
   static bool checked = false;

@@ -69,8 +69,6 @@ void infer_float_arithmetic(InferContext& context) {
 }
 
 void infer_mod(InferContext& context) {
-  if (is_float(context.type(0)) && context.node().integer("fmod", 0) == 0)
-    context.contradiction("floats need fmod = 1");
   infer_arithmetic(context);
 }
 

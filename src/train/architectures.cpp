@@ -75,6 +75,8 @@ class Network {
   }
 
   void flatten() {
+    if (flat_) return;
+    flat_ = true;
     value_ = node("Flatten", "flatten", {value_}, {{"axis", int64_t{1}}});
     channels_ *= height_ * width_;
     height_ = width_ = 1;
@@ -160,6 +162,7 @@ class Network {
   std::string block_;
   ValueId value_ = graph::kNone;
   int64_t channels_, height_, width_;
+  bool flat_ = false;
 };
 
 void mlp(Network& net, const ArchitectureOptions& options) {
