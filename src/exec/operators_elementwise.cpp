@@ -54,7 +54,8 @@ at::Tensor quotient(const at::Tensor& a, const at::Tensor& b) {
   return at::where(b == -1, at::neg(result), result);
 }
 
-// With `fmod` the sign of the dividend (C's fmod), else that of the divisor.
+// With `fmod` the sign of the dividend (C's fmod), else that of the divisor; floats, too, as later
+// opsets allow.
 Outputs mod(const Call& call) {
   const at::Tensor &a = call.inputs[0], &b = call.inputs[1];
   const bool fmod = call.node.integer("fmod", 0) != 0;

@@ -68,10 +68,6 @@ void infer_float_arithmetic(InferContext& context) {
   infer_arithmetic(context);
 }
 
-void infer_mod(InferContext& context) {
-  infer_arithmetic(context);
-}
-
 void infer_pow(InferContext& context) {
   require(context, 0, is_numeric, "a number");
   require(context, 1, is_numeric, "a number");
@@ -168,7 +164,7 @@ constexpr OperatorRule kRules[] = {
     {"Max", 1, kManyInputs, 1, 1, infer_arithmetic},
     {"Mean", 1, kManyInputs, 1, 1, infer_float_arithmetic},
     {"Min", 1, kManyInputs, 1, 1, infer_arithmetic},
-    {"Mod", 2, 2, 1, 1, infer_mod},
+    {"Mod", 2, 2, 1, 1, infer_arithmetic},
     {"Mul", 2, 2, 1, 1, infer_arithmetic},
     {"Neg", 1, 1, 1, 1, infer_number},
     {"Not", 1, 1, 1, 1, infer_logic},

@@ -130,7 +130,6 @@ TEST(RulesElementwiseTest, Contradictions) {
   EXPECT_TRUE(contains(inferred("Sum", {{kF32, {2}}, {kF32, {3}}}), "do not broadcast"));
   EXPECT_TRUE(contains(inferred("Where", {{kF32, {n}}, {kF32, {n}}, {kF32, {n}}}), "not BOOL"));
   EXPECT_TRUE(contains(inferred("Where", {{kBool, {n}}, {kF32, {n}}, {kI64, {n}}}), "differ"));
-  EXPECT_TRUE(contains(inferred("Mod", {{kF32, {n}}, {kF32, {n}}}), "fmod = 1"));
   EXPECT_TRUE(contains(inferred("Clip", {{kF32, {n}}, {kF32, {2}}}), "no single number"));
   EXPECT_TRUE(contains(inferred("PRelu", {{kF32, {2}}, {kF32, {3, 2}}}), "does not broadcast"));
   EXPECT_TRUE(contains(inferred("Gelu", {{kF32, {n}}}, {{"approximate", std::string("fast")}}),
