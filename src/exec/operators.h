@@ -77,6 +77,10 @@ at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                        const graph::Window& window, int64_t groups);
 
+// Resize of opset 23 (resize.cpp): LibTorch's up-sampling of images where it computes what the
+// specification says, else axis by axis.
+at::Tensor resize(const Call& call);
+
 // Softmax attention for grouped-query heads, queries taken options.attention_query_chunk at a time.
 struct AttentionSpec {
   bool causal = false;
