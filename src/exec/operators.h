@@ -96,6 +96,10 @@ struct SuppressionSpec {
 at::Tensor non_max_suppression(const at::Tensor& boxes, const at::Tensor& scores,
                                const SuppressionSpec& spec);
 
+// Resize of opset 23 (resize.cpp): LibTorch's up-sampling of images where it computes what the
+// specification says, else axis by axis.
+at::Tensor resize(const Call& call);
+
 // Softmax attention for grouped-query heads, queries taken options.attention_query_chunk at a time.
 struct AttentionSpec {
   bool causal = false;

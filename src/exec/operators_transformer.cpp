@@ -37,8 +37,7 @@ at::Tensor rms_norm_rows(const at::Tensor& x, const at::Tensor& weight, double e
 Outputs rms_norm(const Call& call) {
   const at::Tensor &x = call.inputs[0], &weight = call.inputs[1];
   const double epsilon = call.node.number("epsilon", 1e-5);
-  int64_t axis = call.node.integer("axis", -1);
-  if (axis < 0) axis += x.dim();
+  const int64_t axis = normalised_axis(call.node.integer("axis", -1), x.dim());
   const bool plain = axis == x.dim() - 1 && weight.dim() == 1 && weight.size(0) == x.size(-1) &&
                      x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
   if (plain && !c10::GradMode::is_enabled()) return {rms_norm_rows(x, weight, epsilon)};

@@ -1,3 +1,5 @@
+#include <ATen/ATen.h>
+
 #include <array>
 #include <unordered_map>
 
@@ -51,6 +53,18 @@ std::optional<InferContext::Elements> InferContext::contents(size_t input) const
   Elements elements;
   for (const int64_t number : *numbers) elements.push_back({number, ""});
   return elements;
+}
+
+std::optional<std::vector<double>> InferContext::numbers(size_t input) const {
+  constexpr int64_t kMost = 256;  // what a rule reads has an entry or two an axis
+  if (!has(input)) return std::nullopt;
+  const auto& weight = graph_.value(node().inputs[input]).weight;
+  const auto* dense = weight ? std::get_if<at::Tensor>(&*weight) : nullptr;
+  if (dense == nullptr || !at::isFloatingType(dense->scalar_type()) || dense->dim() > 1 ||
+      dense->numel() > kMost)
+    return std::nullopt;
+  const at::Tensor wide = dense->to(at::kDouble).contiguous();
+  return std::vector<double>(wide.data_ptr<double>(), wide.data_ptr<double>() + wide.numel());
 }
 
 void InferContext::set_contents(size_t output, Elements elements) {

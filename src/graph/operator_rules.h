@@ -43,6 +43,8 @@ class InferContext {
   // The same, also when the elements come from shapes and only some are numbers. Nothing when the
   // length is unknown.
   std::optional<Elements> contents(size_t input) const;
+  // The numbers of a constant float vector (scales).
+  std::optional<std::vector<double>> numbers(size_t input) const;
   // Says what an integer output (rank 0 or 1) holds.
   void set_contents(size_t output, Elements elements);
   // An attribute's subgraph. Errors: Corrupt when it is absent.
