@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <numeric>
 
@@ -137,6 +138,18 @@ Shape reshape_target(const InferContext& context, const std::optional<Shape>& sh
   return out;
 }
 
+// Takes the numbers out of both lists where their products are equal.
+void cancel_numbers(std::vector<Dim>& left, std::vector<Dim>& right) {
+  const auto is_number = [](const Dim& dim) { return dim.known(); };
+  std::vector<Dim> numbers[2];
+  std::copy_if(left.begin(), left.end(), std::back_inserter(numbers[0]), is_number);
+  std::copy_if(right.begin(), right.end(), std::back_inserter(numbers[1]), is_number);
+  const Dim have = product(numbers[0]), need = product(numbers[1]);
+  if (have.value <= 0 || have != need) return;
+  std::erase_if(left, is_number);
+  std::erase_if(right, is_number);
+}
+
 // Fills out[inferred] (if >= 0) and checks that element counts agree. Equal dimensions on both
 // sides cancel, so symbols carry through; what is left must be numbers to say more.
 void balance(const InferContext& context, const Shape& shape, Shape& out, int64_t inferred) {
@@ -151,6 +164,7 @@ void balance(const InferContext& context, const Shape& shape, Shape& out, int64_
       right.push_back(out[i]);
     }
   }
+  cancel_numbers(left, right);
   const Dim have = product(left), need = product(right);
   if (have.known() && need.known()) {
     const bool fits = inferred < 0      ? have.value == need.value

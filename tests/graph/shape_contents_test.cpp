@@ -264,7 +264,7 @@ TEST(RangeLengthTest, CountsWithoutOverflow) {
   EXPECT_EQ(range_length(10, 6, -3), 2);
   EXPECT_EQ(range_length(6, 10, -3), 0);
   EXPECT_EQ(range_length(kMin, kMax, kMax), 3);
-  EXPECT_EQ(range_length(kMax, kMin, kMin), 1);
+  EXPECT_EQ(range_length(kMax, kMin, kMin), 2);
   EXPECT_EQ(range_length(kMin, kMax, 1), kMax);
 }
 
