@@ -23,6 +23,11 @@ int64_t check_samples(const io::TensorRecord& record, const std::string& origin)
     fail(ErrorCode::kInvalidArgument, "[data] '{}': zero samples (array '{}' has shape {})", origin,
          record.name, shape_text(record.shape));
   }
+  if (record.elements() == 0) {
+    fail(ErrorCode::kInvalidArgument,
+         "[data] '{}': samples of zero elements (array '{}' has shape {})", origin, record.name,
+         shape_text(record.shape));
+  }
   return record.shape[0];
 }
 

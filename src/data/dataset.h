@@ -61,19 +61,19 @@ class Dataset {
 
 struct DatasetOptions {
   // What labels must be; absent: what they are. kNone ignores labels.
-  std::optional<LabelKind> labels;
+  std::optional<LabelKind> labels = {};
   // Labels must be below it; 0: not known.
   int64_t classes = 0;
   // For pictures and IDX images (absent there: Preprocess's defaults). Arrays of NPY and NPZ are
   // handed on as they are without it; with it they must be U8 pictures, [n, height, width] or [n,
   // height, width, 1 or 3].
-  std::optional<Preprocess> preprocess;
+  std::optional<Preprocess> preprocess = {};
   // For arrays without `preprocess`: they are pictures of this layout, black is 0, so they may be
   // augmented.
-  std::optional<Layout> array_layout;
+  std::optional<Layout> array_layout = {};
   // For list files: turns what stands after the path into a sequence (text recognition). Its errors
   // are given the file and line.
-  std::function<std::vector<int64_t>(std::string_view)> encode_label;
+  std::function<std::vector<int64_t>(std::string_view)> encode_label = {};
 };
 
 // Errors of all: NotFound, Io, Corrupt (a broken file), and InvalidArgument by name for: inputs and

@@ -15,7 +15,7 @@ struct LoaderOptions {
   uint64_t seed = 0;        // of shuffling and augmentation
   bool shuffle = false;     // a new order for each epoch; otherwise the dataset's order
   bool drop_last = false;   // leave out a last batch that is not full
-  Augment augment;          // pictures only
+  Augment augment = {};     // pictures only
   int prefetch = 2;  // batches made ahead, >= 1; the memory they take is theirs times batch_size
   int threads = 1;   // that read samples, >= 1
 };

@@ -187,6 +187,8 @@ TEST(ArrayDatasetTest, RefusesBrokenLabels) {
   expect_error(kBad, {"negative.npy", "sample 1", "class -1"},
                [&] { open_npy(dir / "x.npy", dir / "negative.npy"); });
   expect_error(kBad, {"none.npy", "zero samples"}, [&] { open_npy(dir / "none.npy", {}); });
+  write_array<float>(dir / "thin.npy", DType::kF32, {int64_t{1} << 62, 0}, {});
+  expect_error(kBad, {"thin.npy", "zero elements"}, [&] { open_npy(dir / "thin.npy", {}); });
   expect_error(kBad, {"scalar.npy", "zero samples"}, [&] { open_npy(dir / "scalar.npy", {}); });
 }
 
