@@ -134,9 +134,9 @@ void expect_fused(const SmallNet& net, const Pattern& pattern, int roundings) {
   expect_same_outputs(net.graph, after, roundings);
 }
 
-class PatternTest : public ::testing::TestWithParam<Pattern> {};
+class FusionTest : public ::testing::TestWithParam<Pattern> {};
 
-TEST_P(PatternTest, FusesAndKeepsTheOutputs) {
+TEST_P(FusionTest, FusesAndKeepsTheOutputs) {
   SmallNet net;
   const ValueId x = net.op("Mul", {net.input("x", {kBatch, 3, 8}), net.number(4)});
   const ValueId y = GetParam().add(net, x);
@@ -150,7 +150,7 @@ TEST_P(PatternTest, FusesAndKeepsTheOutputs) {
 
 // Every value in between is needed elsewhere, one at a time: nothing may be fused that goes through
 // it, and the outputs stay.
-TEST_P(PatternTest, ValuesThatOthersUseStay) {
+TEST_P(FusionTest, ValuesThatOthersUseStay) {
   SmallNet whole;
   const ValueId x = whole.op("Mul", {whole.input("x", {kBatch, 3, 8}), whole.number(4)});
   const ValueId y = GetParam().add(whole, x);
@@ -169,7 +169,7 @@ TEST_P(PatternTest, ValuesThatOthersUseStay) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Fusions, PatternTest, ::testing::ValuesIn(kPatterns),
+INSTANTIATE_TEST_SUITE_P(Fusions, FusionTest, ::testing::ValuesIn(kPatterns),
                          [](const auto& info) { return std::string(info.param.name); });
 
 struct AttentionCase {
@@ -225,9 +225,9 @@ const AttentionCase kAttention[] = {
      }},
 };
 
-class AttentionTest : public ::testing::TestWithParam<AttentionCase> {};
+class AttentionFusionTest : public ::testing::TestWithParam<AttentionCase> {};
 
-TEST_P(AttentionTest, FusesAndKeepsTheOutputs) {
+TEST_P(AttentionFusionTest, FusesAndKeepsTheOutputs) {
   SmallNet net;
   const graph::Shape shape = {kBatch, 2, 5, 4};
   const ValueId q = net.input("q", shape), k = net.input("k", shape), v = net.input("v", shape);
@@ -239,7 +239,7 @@ TEST_P(AttentionTest, FusesAndKeepsTheOutputs) {
   expect_same_outputs(net.graph, after, 60);  // sums of 4 and 5, exp, a quotient
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, AttentionTest, ::testing::ValuesIn(kAttention),
+INSTANTIATE_TEST_SUITE_P(Forms, AttentionFusionTest, ::testing::ValuesIn(kAttention),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

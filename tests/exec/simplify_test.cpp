@@ -180,9 +180,9 @@ struct NoOp {
   ValueId (*add)(SmallNet&, ValueId x);  // x: [n, 2, 3]
   int removed;
 };
-class NoOpTest : public ::testing::TestWithParam<NoOp> {};
+class SimplifyNoOpTest : public ::testing::TestWithParam<NoOp> {};
 
-TEST_P(NoOpTest, GoesOrStays) {
+TEST_P(SimplifyNoOpTest, GoesOrStays) {
   SmallNet net;
   const ValueId x = net.op("Sigmoid", {net.input("x", {kBatch, 2, 3})});
   const ValueId middle = GetParam().add(net, x);
@@ -201,7 +201,7 @@ TEST_P(NoOpTest, GoesOrStays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Operators, NoOpTest,
+    Operators, SimplifyNoOpTest,
     ::testing::Values(
         NoOp{"identity", [](SmallNet& n, ValueId x) { return n.op("Identity", {x}); }, 1},
         NoOp{"cast",

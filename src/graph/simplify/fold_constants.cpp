@@ -90,13 +90,15 @@ class Folder {
     if (among(kDataDependent, node.op)) return given <= limits_.growth_bytes;
     for (const ValueId output : node.outputs) {
       if (output == kNone) continue;
-      const auto& shape = edit_.shape(output);
-      if (!shape) return false;
-      int64_t bytes = sizeof(int64_t);  // of the widest element
-      for (const Dim& dim : *shape) {
+      const Value& value = edit_.graph().value(output);
+      if (!value.shape || value.type == ElementType::kUndefined ||
+          value.type == ElementType::kString)
+        return false;
+      auto bytes = static_cast<int64_t>(c10::elementSize(to_scalar_type(value.type)));
+      for (const Dim& dim : *value.shape) {
         if (!dim.known() || __builtin_mul_overflow(bytes, dim.value, &bytes)) return false;
       }
-      if (bytes / 2 > bound) return false;
+      if (bytes > bound) return false;
     }
     return true;
   }
