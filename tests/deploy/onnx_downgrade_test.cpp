@@ -7,6 +7,7 @@
 #include "exec/executor.h"
 #include "exec/tensor_compare.h"
 #include "import/onnx.h"
+#include "packlight/error.h"
 
 namespace packlight {
 namespace {

@@ -9,6 +9,7 @@
 #include "exec/executor.h"
 #include "exec/tensor_compare.h"
 #include "import/onnx.h"
+#include "packlight/error.h"
 #include "tiny_language_model.h"
 
 namespace packlight {
