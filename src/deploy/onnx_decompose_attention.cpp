@@ -159,6 +159,20 @@ class AttentionParts {
   OnnxParts parts_;
 };
 
+// How many elements of a head turn.
+int64_t rotated_size(OnnxScope& scope, const OnnxNode& node, const graph::Shape& shape) {
+  int64_t rotated = node.integer("rotary_embedding_dim", 0);
+  const int64_t heads = node.integer("num_heads", 0);
+  const auto cache = scope.facts(node.inputs.at(1)).shape;
+  if (rotated == 0 && cache && !cache->empty() && cache->back().known()) {
+    rotated = 2 * cache->back().value;
+  } else if (rotated == 0 && shape.back().known() && (shape.size() == 4 || heads > 0)) {
+    rotated = shape.size() == 4 ? shape.back().value : shape.back().value / heads;
+  }
+  if (rotated <= 0) scope.needs(node, 23, "a head size that is not known");
+  return rotated;
+}
+
 }  // namespace
 
 void decompose_attention(OnnxScope& scope, OnnxNode node) {
@@ -176,15 +190,8 @@ void decompose_attention(OnnxScope& scope, OnnxNode node) {
 void decompose_rotary_embedding(OnnxScope& scope, OnnxNode node) {
   OnnxParts parts(scope, node);
   const graph::Shape shape = shape_of(scope, node, 0, "an input");
-  const auto cache = scope.facts(node.inputs.at(1)).shape;
-  int64_t rotated = node.integer("rotary_embedding_dim", 0);
-  const bool whole = rotated == 0;
-  const int64_t heads = node.integer("num_heads", 0);
-  if (whole && cache && !cache->empty() && cache->back().known())
-    rotated = 2 * cache->back().value;
-  else if (whole && shape.back().known() && (shape.size() == 4 || heads > 0))
-    rotated = shape.size() == 4 ? shape.back().value : shape.back().value / heads;
-  if (rotated <= 0) scope.needs(node, 23, "a head size that is not known");
+  const bool whole = node.integer("rotary_embedding_dim", 0) == 0;
+  const int64_t heads = node.integer("num_heads", 0), rotated = rotated_size(scope, node, shape);
   const bool rank3 = shape.size() == 3;
   if (rank3 && heads <= 0) scope.refuse(node, "num_heads is {}", heads);
   const std::string x =

@@ -24,8 +24,8 @@ enum class OnnxWeights : uint8_t {
 struct OnnxOptions {
   int64_t opset = 17;  // 13 to 23
   OnnxWeights weights = OnnxWeights::kNBits;
-  std::string producer_name = "packlight", producer_version;
-  std::map<std::string, std::string> metadata;  // metadata_props
+  std::string producer_name = "packlight", producer_version = "";
+  std::map<std::string, std::string> metadata = {};  // metadata_props
   // Weights of more bytes than this go to a file of their own beside the model, named PATH.data. A
   // message has at most 2 GB, some of which is the network itself.
   uint64_t external_above_bytes = uint64_t{1900} << 20;

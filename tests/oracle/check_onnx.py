@@ -25,6 +25,8 @@ def session(path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
+    # By default ONNX Runtime rounds activations to INT8 where it makes DequantizeLinear and MatMul one node.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -120,7 +122,8 @@ def cases(folder, rewritten):
             print(f"{path.name}: {str(error).splitlines()[0]}")
             wrong += 1
             continue
-        if largest <= 1e-4:
+        # Packlight computes in F32 where the original works in F16 or BF16.
+        if largest <= (2e-3 if any(v.dtype.itemsize == 2 for v in want.values()) else 1e-4):
             right += 1
         else:
             print(f"{path.name}: differs by {largest:.3g}")
