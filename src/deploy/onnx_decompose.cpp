@@ -36,7 +36,8 @@ std::string OnnxParts::make(const std::string& op, std::vector<std::string> inpu
                             std::map<std::string, graph::Attribute> attributes,
                             std::string output) {
   OnnxNode part;
-  part.name = node_.name + "/" + op + (count_ == 0 ? "" : "_" + std::to_string(count_));
+  part.name = count_ == 0 ? fmt::format("{}/{}", node_.name, op)
+                          : fmt::format("{}/{}_{}", node_.name, op, count_);
   ++count_;
   part.op = op;
   part.inputs = std::move(inputs);
