@@ -55,15 +55,25 @@ void relu(OnnxScope& scope, OnnxNode node) {
   scope.emit_as_is(std::move(node));
 }
 
-void average_pool(OnnxScope& scope, OnnxNode node) {
+// `dilations` came to a pooling operator at opset `since`; all ones may be left out before.
+void drop_dilations(OnnxScope& scope, OnnxNode& node, int64_t since) {
   const auto it = node.attributes.find("dilations");
-  if (it != node.attributes.end()) {
-    const auto* dilations = std::get_if<std::vector<int64_t>>(&it->second);
-    const bool none = dilations == nullptr || std::all_of(dilations->begin(), dilations->end(),
-                                                          [](int64_t d) { return d == 1; });
-    if (!none) scope.needs(node, 19, "attribute 'dilations'");
-    node.attributes.erase(it);
-  }
+  if (it == node.attributes.end()) return;
+  const auto* dilations = std::get_if<std::vector<int64_t>>(&it->second);
+  const bool none = dilations == nullptr || std::all_of(dilations->begin(), dilations->end(),
+                                                        [](int64_t d) { return d == 1; });
+  if (!none) scope.needs(node, since, "attribute 'dilations'");
+  node.attributes.erase(it);
+}
+
+void average_pool(OnnxScope& scope, OnnxNode node) {
+  drop_dilations(scope, node, 19);
+  scope.emit_as_is(std::move(node));
+}
+
+void lp_pool(OnnxScope& scope, OnnxNode node) {
+  drop_dilations(scope, node, 18);
+  newer_attribute(scope, node, "ceil_mode", 18, int64_t{0});
   scope.emit_as_is(std::move(node));
 }
 
@@ -251,6 +261,7 @@ const std::unordered_map<std::string_view, Form>& forms() {
       {"DequantizeLinear", {23, dequantize}},
       {"Div", {14, arithmetic}},
       {"GRU", {14, recurrent}},
+      {"LpPool", {18, lp_pool}},
       {"Gelu", {20, decompose_gelu}},
       {"GroupNormalization", {kAlways, decompose_group_normalization}},  // scale_by_group is none's
       {"HardSwish", {14, decompose_hard_swish}},

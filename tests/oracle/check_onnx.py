@@ -93,6 +93,23 @@ def against(data, *files):
         report(path, {n: v for n, v in tensors.items() if n in inputs}, {n: v for n, v in tensors.items() if n not in inputs})
 
 
+# Where onnx's own inference is at fault: before opset 22 it counts a window that would start in the padding behind the picture;
+# ONNX Runtime, at every opset, and this project do not.
+INFERENCE_COUNTS_ONE_WINDOW_MORE = {
+    f"test_{case}.{opset}.onnx"
+    for case in ("averagepool_2d_ceil_last_window_starts_on_pad", "maxpool_2d_ceil_output_size_reduce_by_one")
+    for opset in (13, 17)
+}
+
+
+def is_sound(path):
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        return True
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        return False
+
+
 def cases(folder, rewritten):
     right, wrong, not_run = 0, 0, 0
     for path in sorted(pathlib.Path(rewritten).glob("*.onnx")):
@@ -101,7 +118,9 @@ def cases(folder, rewritten):
             onnx.checker.check_model(str(path), full_check=True)
             original = session(case / "model.onnx")
         except Exception as error:  # noqa: BLE001
-            if isinstance(error, (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)):
+            by_checker = isinstance(error, (onnx.checker.ValidationError, onnx.shape_inference.InferenceError))
+            excused = path.name in INFERENCE_COUNTS_ONE_WINDOW_MORE or not is_sound(case / "model.onnx")
+            if by_checker and not excused:
                 print(f"{path.name}: {str(error).splitlines()[0]}")
                 wrong += 1
             else:
