@@ -129,7 +129,7 @@ void OnnxBuilder::add_inputs(const onnx::GraphProto& proto) {
                                            graph::element_type_name(declared)));
     scope_[name] = graph_.add_node("Cast", node_name(name + ".to_f32", "Cast"), {id},
                                    {graph_.free_name(name + ".f32")}, {{"to", kFloat}}, "")[0];
-    graph::infer_node(graph_, static_cast<graph::NodeId>(graph_.nodes().size()) - 1, contents_);
+    infer_last_node();
   }
 }
 
@@ -297,6 +297,17 @@ graph::ValueId OnnxBuilder::resolve(const std::string& name, const std::string& 
   return *id;
 }
 
+void OnnxBuilder::infer_last_node() {
+  try {
+    graph::infer_node(graph_, static_cast<graph::NodeId>(graph_.nodes().size()) - 1, contents_);
+  } catch (const Error& error) {  // a rule of graph/ knows no file
+    constexpr std::string_view kRoom = "[graph] ";
+    std::string_view text = error.what();
+    if (text.substr(0, kRoom.size()) == kRoom) text.remove_prefix(kRoom.size());
+    fail(error.code(), "[onnx] '{}': {}", context_.origin(), text);
+  }
+}
+
 void OnnxBuilder::emit(OnnxNode node) {
   if (graph::find_rule(node.op, node.domain) == nullptr)
     refuse(ErrorCode::kUnsupported, node, "the operator is not supported");
@@ -313,8 +324,7 @@ void OnnxBuilder::emit(OnnxNode node) {
   for (size_t i = 0; i < made.size(); ++i) {
     if (made[i] != graph::kNone) scope_[node.outputs[i]] = made[i];
   }
-  // At once: how an older operator is rewritten may depend on shapes.
-  graph::infer_node(graph_, static_cast<graph::NodeId>(graph_.nodes().size()) - 1, contents_);
+  infer_last_node();
 }
 
 bool OnnxBuilder::add_constant(const OnnxNode& node) {
@@ -403,7 +413,7 @@ void OnnxBuilder::add_outputs(const onnx::GraphProto& proto) {
       made = graph_.add_node("Cast", node_name(output.name() + ".from_f32", "Cast"), {made},
                              {graph_.free_name(output.name())},
                              {{"to", graph::to_onnx_type(*declared)}}, "")[0];
-      graph::infer_node(graph_, static_cast<graph::NodeId>(graph_.nodes().size()) - 1, contents_);
+      infer_last_node();
     }
     graph_.outputs.push_back(made);
   }

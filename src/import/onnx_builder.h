@@ -89,6 +89,8 @@ class OnnxBuilder {
   // The float type other than F32 that a graph's output is declared to have.
   std::optional<graph::ElementType> declared_float(const onnx::ValueInfoProto& value) const;
   std::string value_name(const std::string& name) const;
+  // Types and shapes of the node added last: how an older operator is rewritten may depend on them.
+  void infer_last_node();
   std::string node_name(const std::string& wanted, const std::string& op);
   graph::Weight weight(const io::TensorRecord& record) const;
 

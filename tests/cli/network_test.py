@@ -1,0 +1,184 @@
+"""ONNX networks from the command line: the PP-OCR models beside ONNX Runtime, and networks made, trained and measured."""
+
+import signal
+import subprocess
+import unittest
+
+import command
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+from PIL import Image, ImageDraw, ImageFont
+
+OCR = command.CACHE / "models" / "ppocr"
+MNIST = command.CACHE / "mnist"
+
+MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+def page(height, width, lines):
+    """A picture of dark text on white as the OCR networks take it: [1, 3, height, width]."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=max(12, height // lines - 10))
+    for line in range(lines):
+        draw.text((6, 4 + line * height // lines), f"Line {line} of 12345 words", fill="black", font=font)
+    pixels = (np.asarray(image, np.float32) / 255 - MEAN) / DEVIATION
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+def run_onnxruntime(path, feeds):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+class Network(command.CommandTest):
+    def array(self, name, values):
+        path = self.folder / name
+        np.save(path, values)
+        return path
+
+    def check_ocr(self, name, pictures):
+        """The executor, and the simplified export in ONNX Runtime, within 1e-4 of the output's range."""
+        model, exported = OCR / name, self.folder / "exported.onnx"
+        self.succeed("export", model, "--format", "onnx", "-o", exported)
+        onnx.checker.check_model(str(exported), full_check=True)
+        for x in pictures:
+            want = run_onnxruntime(model, {"x": x})[0]
+            bound = 1e-4 * (want.max() - want.min())
+            self.succeed("run", model, "--input", self.array("x.npy", x), "-o", self.folder / "y.npy")
+            for got in (np.load(self.folder / "y.npy"), run_onnxruntime(exported, {"x": x})[0]):
+                self.assertEqual(got.shape, want.shape)
+                self.assertLessEqual(np.abs(got - want).max(), bound)
+        shape = ",".join(map(str, pictures[0].shape))
+        self.assertTrue(self.succeed_json("verify", exported, "--against", model, "--input-shape", shape)["ok"])
+
+    def test_ocr_detection(self):
+        self.check_ocr("ch_PP-OCRv4_det_infer.onnx", [page(320, 224, 6), page(96, 160, 3)])
+
+    def test_ocr_recognition(self):
+        self.check_ocr("ch_PP-OCRv4_rec_infer.onnx", [page(48, 320, 1), np.concatenate([page(48, 161, 1)] * 2)])
+
+    def test_ocr_direction(self):
+        self.check_ocr("ch_ppocr_mobile_v2.0_cls_infer.onnx", [page(48, 192, 1), np.concatenate([page(48, 192, 1)] * 3)])
+
+    def test_inspect_counts_as_it_should(self):
+        result = self.succeed_json("inspect", OCR / "ch_PP-OCRv4_rec_infer.onnx", "--input-shape", "1,3,48,320")
+        model = onnx.load(OCR / "ch_PP-OCRv4_rec_infer.onnx")
+        floats = sum(numpy_helper.to_array(a.t).size for n in model.graph.node if n.op_type == "Constant"
+                     for a in n.attribute if a.t.data_type == onnx.TensorProto.FLOAT)
+        # Integer constants (axes, shapes) are few.
+        self.assertLess(abs(result["parameters"] - floats), 200)
+        conv = next(layer for layer in result["layers"] if layer["name"] == "p2o.Conv.0")
+        self.assertEqual(conv["macs"], 24 * 160 * 16 * 3 * 3 * 3)  # stride 2, 3 to 16 channels, 3 x 3
+        self.assertIn("character", result["metadata"])
+        self.assertGreater(result["peak_activation_bytes"], 24 * 160 * 16 * 4)
+
+    def test_mnist(self):
+        model, trained = self.folder / "lenet5.onnx", self.folder / "trained.onnx"
+        self.assertEqual(self.succeed_json("create", "lenet5", "-o", model)["parameters"], 61706)
+        report = self.succeed_json("train", model, "--data", MNIST, "-o", trained, "--epochs", 1, "--lr", 0.05)
+        self.assertGreater(report["validation"]["top1"], 0.97)
+        images = np.fromfile(MNIST / "t10k-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 1, 28, 28)[:500]
+        x, labels = images.astype(np.float32) / 255, np.fromfile(MNIST / "t10k-labels-idx1-ubyte", np.uint8)[8:508]
+        logits = run_onnxruntime(trained, {"input": x})[0]
+        np.savez(self.folder / "some.npz", input=x, labels=labels.astype(np.int64))
+        measured = self.succeed_json("eval", trained, "--data", self.folder / "some.npz", "--against", trained)
+        self.assertAlmostEqual(measured["top1"], (logits.argmax(1) == labels).mean(), places=6)
+        self.assertEqual((measured["agreement"], measured["samples"]), (1, 500))
+
+    def small_data(self):
+        random = np.random.default_rng(0)
+        labels = random.integers(0, 4, 600)
+        x = random.standard_normal((600, 1, 12, 12)).astype(np.float32)
+        x[np.arange(600), 0, labels * 3] += 2
+        np.savez(self.folder / "data.npz", input=x, labels=labels.astype(np.int64))
+        return self.folder / "data.npz"
+
+    def test_interrupted_training_goes_on_with_the_same_bits(self):
+        data, model = self.small_data(), self.folder / "resnet8.onnx"
+        self.succeed("create", "resnet8", "-o", model, "--input", "1x12x12", "--classes", 4)
+        flags = ["--data", data, "--epochs", 6, "--batch-size", 16, "--optimizer", "adamw", "--lr", 0.002, "--threads", 1]
+        whole, resumed = self.folder / "whole.onnx", self.folder / "resumed.onnx"
+        self.succeed("train", model, "-o", whole, *flags)
+        arguments = [command.BINARY, *map(str, ["train", model, "-o", resumed, *flags])]
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if line.startswith("epoch 2"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, error)
+        self.assertFalse(resumed.exists())
+        checkpoint = self.folder / "resumed.onnx.checkpoint"
+        self.assertTrue(checkpoint.exists())
+        self.fail_with("train", model, "-o", resumed, *flags[:3], 7, *flags[4:], needles=["another training", "--restart"])
+        self.succeed("train", model, "-o", resumed, *flags)
+        self.assertFalse(checkpoint.exists())
+        self.assertEqual(whole.read_bytes(), resumed.read_bytes())
+
+    def model(self, nodes, name="bad.onnx", inputs=(("x", [2, 2]),), outputs=("y",), initializers=(), opset=17, kind=1):
+        graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(n, kind, s) for n, s in inputs],
+                                  [helper.make_tensor_value_info(n, 1, None) for n in outputs], list(initializers))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        path = self.folder / name
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    def test_bad_networks(self):
+        relu = helper.make_node("Relu", ["x"], ["y"], name="act")
+        big = onnx.TensorProto(name="w", data_type=1, dims=[1 << 20, 1 << 20], raw_data=b"0123456789")
+        external = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
+        external.external_data.add(key="location", value="../../etc/passwd")
+        add = helper.make_node("Add", ["x", "w"], ["y"], name="sum")
+        cases = [
+            (dict(nodes=[helper.make_node("Relu", ["z"], ["y"], name="a"), helper.make_node("Relu", ["y"], ["z"], name="b")]), ["cyclic"]),
+            (dict(nodes=[helper.make_node("Relu", ["missing"], ["y"], name="act")]), ["act", "missing"]),
+            (dict(nodes=[relu, helper.make_node("Sigmoid", ["x"], ["y"], name="again")]), ["again", "'y' is made twice"]),
+            (dict(nodes=[helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+                  initializers=[numpy_helper.from_array(np.zeros((3, 3), np.float32), "w")]), ["conv"]),
+            (dict(nodes=[add], initializers=[big]), ["'w'", "takes 4398046511104 bytes, the file has 10"]),
+            (dict(nodes=[add], initializers=[external]), ["'w'", "outside the model's folder"]),
+            (dict(nodes=[helper.make_node("Frobnicate", ["x"], ["y"], name="odd")]), ["odd", "Frobnicate", "not supported"]),
+            (dict(nodes=[helper.make_node("Relu", ["x"], ["y"], name="odd", domain="com.example")]), ["odd", "com.example"]),
+            (dict(nodes=[relu], opset=6), ["opset 6", "7 to 23"]),
+            (dict(nodes=[relu], opset=24), ["opset 24", "7 to 23"]),
+            (dict(nodes=[relu], kind=onnx.TensorProto.STRING), ["'x'", "strings"]),
+            (dict(nodes=[relu], outputs=("nowhere",)), ["nowhere"]),
+        ]
+        for arguments, needles in cases:
+            with self.subTest(needles=needles):
+                self.fail_with("inspect", self.model(**arguments), needles=["bad.onnx", *needles])
+        whole = self.model([relu], name="good.onnx").read_bytes()
+        for size in (1, len(whole) // 2, len(whole) - 1):
+            self.fail_with("inspect", self.write("cut.onnx", whole[:size]), needles=["cut.onnx"])
+
+    def test_bad_data(self):
+        model = self.folder / "mlp.onnx"
+        self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
+        x, output = np.zeros((4, 1, 2, 2), np.float32), self.folder / "out.onnx"
+
+        def data(name, **arrays):
+            np.savez(self.folder / name, **arrays)
+            return self.folder / name
+
+        for arrays, needles in [
+            (dict(input=x, labels=np.zeros(3, np.int64)), ["4", "3"]),
+            (dict(input=x, labels=np.full(4, 3)), ["label 3", "3 classes"]),
+            (dict(input=x, labels=np.zeros(4, np.float32)), ["class"]),
+            (dict(input=x[:0], labels=np.zeros(0, np.int64)), ["zero samples"]),
+            (dict(input=np.zeros((4, 1, 3, 3), np.float32), labels=np.zeros(4, np.int64)), ["'input'", "[batch, 1, 2, 2]"]),
+            (dict(input=np.full_like(x, np.nan), labels=np.zeros(4, np.int64)), ["loss is nan"]),
+        ]:
+            with self.subTest(needles=needles):
+                result = self.run_command("train", model, "--data", data("bad.npz", **arrays), "-o", output, "--batch-size", 2)
+                self.check_failure(result, *needles)
+                self.assertFalse(output.exists())
+        self.fail_with("create", "vgg", "-o", output, needles=["'vgg'", "mlp, lenet5, resnet8, resnet20, mobilenet"])
+        self.fail_with("run", model, "--input", self.array("x.npy", x.astype(np.float64)), needles=["F64", "F32"])
+        self.fail_with("export", model, "--format", "gguf", "-o", output, needles=["--format onnx"])
+
+
+if __name__ == "__main__":
+    unittest.main()
