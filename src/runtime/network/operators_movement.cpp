@@ -1,29 +1,33 @@
 #include <algorithm>
-#include <numeric>
+#include <cstring>
 
-#include "runtime/network/operator.h"
-#include "runtime/network/typed.h"
+#include "runtime/network/operands.h"
+#include "runtime/network/strided_view.h"
 
 namespace packlight::runtime {
 namespace {
 
 using codec::DType;
 
-bool shape_shape(const ShapeCall& call) {
+// The dimensions that Shape tells.
+std::span<const int64_t> told_dims(const OperatorCall& call) {
   const int64_t rank = call.input(0).rank();
-  int64_t start = call.node.integer("start", 0), end = call.node.integer("end", rank);
-  start = std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank);
-  end = std::clamp<int64_t>(end < 0 ? end + rank : end, 0, rank);
-  call.set(0, DType::kI64, {std::max<int64_t>(0, end - start)});
+  const auto place = [rank](int64_t at) {
+    return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank);
+  };
+  const int64_t start = place(call.node.integer("start", 0)),
+                end = place(call.node.integer("end", rank));
+  return std::span(call.input(0).dims).subspan(start, std::max<int64_t>(0, end - start));
+}
+
+bool shape_shape(const ShapeCall& call) {
+  call.set(0, DType::kI64, {static_cast<int64_t>(told_dims(call).size())});
   return true;
 }
 
 void shape_run(const RunCall& call) {
-  const int64_t rank = call.input(0).rank();
-  int64_t start = call.node.integer("start", 0);
-  start = std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank);
-  std::copy_n(call.input(0).dims.begin() + start, call.output(0).elements(),
-              call.output(0).as<int64_t>());
+  const auto dims = told_dims(call);
+  std::copy(dims.begin(), dims.end(), call.output(0).as<int64_t>());
 }
 
 bool reshape_shape(const ShapeCall& call) {
@@ -59,15 +63,13 @@ bool reshape_shape(const ShapeCall& call) {
   return true;
 }
 
+// As a matrix: the dimensions before the axis are its rows.
 bool flatten_shape(const ShapeCall& call) {
-  const std::vector<int64_t>& dims = call.input(0).dims;
+  const std::span<const int64_t> dims = call.input(0).dims;
+  const int64_t rank = call.input(0).rank();
   int64_t axis = call.node.integer("axis", 1);
-  if (axis != call.input(0).rank()) axis = normalised_axis(call, axis, call.input(0).rank());
-  const auto product = [](auto begin, auto end) {
-    return std::accumulate(begin, end, int64_t{1}, std::multiplies<>());
-  };
-  call.set(0, call.input(0).dtype,
-           {product(dims.begin(), dims.begin() + axis), product(dims.begin() + axis, dims.end())});
+  if (axis != rank) axis = rank == 0 && axis == 1 ? 0 : normalised_axis(call, axis, rank);
+  call.set(0, call.input(0).dtype, {product(dims.first(axis)), product(dims.subspan(axis))});
   return true;
 }
 
@@ -93,40 +95,206 @@ bool transpose_shape(const ShapeCall& call) {
   return true;
 }
 
-template <class T>
-void transpose_elements(const RunCall& call) {
-  const std::vector<int64_t> perm = permutation(call);
-  const Tensor &in = call.input(0), &out = call.output(0);
-  const size_t rank = perm.size();
-  if (rank == 0) {
-    *out.as<T>() = *in.as<T>();
-    return;
+void transpose(const RunCall& call) {
+  const StridedView in = view_of(dense(call, 0));
+  StridedView view;
+  for (const int64_t axis : permutation(call)) {
+    view.dims.push_back(in.dims[axis]);
+    view.strides.push_back(in.strides[axis]);
   }
-  std::vector<int64_t> source(rank, 1);  // strides of the input
-  for (size_t d = rank - 1; d-- > 0;) source[d] = source[d + 1] * in.dims[d + 1];
-  std::vector<int64_t> strides;
-  for (const int64_t axis : perm) strides.push_back(source[axis]);
-  const int64_t inner = out.dims.back(), step = strides.back();
-  const T* from = in.as<T>();
-  T* to = out.as<T>();
-  call.parallel(inner == 0 ? 0 : out.elements() / inner,
-                std::max<int64_t>(1, 16384 / std::max<int64_t>(1, inner)),
-                [&](int64_t begin, int64_t end) {
-                  for (int64_t row = begin; row < end; ++row) {
-                    int64_t rest = row, offset = 0;
-                    for (size_t d = rank - 1; d-- > 0;) {
-                      offset += rest % out.dims[d] * strides[d];
-                      rest /= out.dims[d];
-                    }
-                    for (int64_t i = 0; i < inner; ++i)
-                      to[row * inner + i] = from[offset + i * step];
-                  }
-                });
+  copy_view(call, call.input(0), view, call.output(0));
 }
 
-void transpose(const RunCall& call) {
-  for_element_size(call, call.input(0).dtype,
-                   [&](auto zero) { transpose_elements<decltype(zero)>(call); });
+// Input 1 of Squeeze and Unsqueeze, which has to be there: the axes of a tensor of that rank, as
+// marks.
+std::vector<bool> marked_axes(const ShapeCall& call, const std::vector<int64_t>& axes,
+                              int64_t rank) {
+  std::vector<bool> marked(rank, false);
+  for (const int64_t axis : distinct_axes(call, axes, rank)) marked[axis] = true;
+  return marked;
+}
+
+bool unsqueeze_shape(const ShapeCall& call) {
+  require_integers(call, 1);
+  const auto axes = call.integers(1);
+  if (!axes) return false;
+  const std::vector<int64_t>& from = call.input(0).dims;
+  std::vector<int64_t> dims;
+  size_t next = 0;
+  for (const bool is_new :
+       marked_axes(call, *axes, static_cast<int64_t>(from.size() + axes->size())))
+    dims.push_back(is_new ? 1 : from[next++]);
+  call.set(0, call.input(0).dtype, std::move(dims));
+  return true;
+}
+
+bool squeeze_shape(const ShapeCall& call) {
+  const std::vector<int64_t>& from = call.input(0).dims;
+  std::vector<bool> removed(from.size());
+  if (call.has(1)) {
+    require_integers(call, 1);
+    const auto axes = call.integers(1);
+    if (!axes) return false;
+    removed = marked_axes(call, *axes, call.input(0).rank());
+  } else {
+    std::transform(from.begin(), from.end(), removed.begin(),
+                   [](int64_t size) { return size == 1; });
+  }
+  std::vector<int64_t> dims;
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (!removed[i])
+      dims.push_back(from[i]);
+    else if (from[i] != 1)
+      call.refuse("axis {} of {} is not of size 1", i, to_string(from));
+  }
+  call.set(0, call.input(0).dtype, std::move(dims));
+  return true;
+}
+
+bool concat_shape(const ShapeCall& call) {
+  std::vector<int64_t> dims = call.input(0).dims;
+  const int64_t axis = normalised_axis(call, call.node.integer("axis", 0), call.input(0).rank());
+  for (size_t i = 1; i < call.input_count(); ++i) {
+    require_same_type(call, 0, i);
+    const std::vector<int64_t>& other = call.input(i).dims;
+    if (other.size() != dims.size())
+      call.refuse("ranks of {} and {} differ", to_string(dims), to_string(other));
+    for (size_t d = 0; d < dims.size(); ++d) {
+      if (static_cast<int64_t>(d) == axis)
+        dims[d] += other[d];
+      else if (dims[d] != other[d])
+        call.refuse("shapes {} and {} differ outside axis {}", to_string(dims), to_string(other),
+                    axis);
+    }
+  }
+  call.set(0, call.input(0).dtype, std::move(dims));
+  return true;
+}
+
+void concat(const RunCall& call) {
+  const Tensor& out = call.output(0);
+  if (out.elements() == 0) return;
+  const int64_t axis = normalised_axis(call, call.node.integer("axis", 0), out.rank());
+  const int64_t rows = product(std::span(out.dims).first(axis));
+  const auto row_bytes = static_cast<int64_t>(out.bytes()) / rows;
+  std::vector<int64_t> lengths;  // bytes that each input gives to a row
+  for (size_t i = 0; i < call.input_count(); ++i)
+    lengths.push_back(static_cast<int64_t>(dense(call, i).bytes()) / rows);
+  call.parallel(rows, grain_of(row_bytes / 4), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      std::byte* to = out.data + row * row_bytes;
+      for (size_t i = 0; i < lengths.size(); ++i) {
+        if (lengths[i] > 0)
+          std::memcpy(to, call.input(i).data + row * lengths[i], static_cast<size_t>(lengths[i]));
+        to += lengths[i];
+      }
+    }
+  });
+}
+
+// What Slice takes of one axis: `length` elements from `start` on, `step` apart.
+struct SliceRange {
+  int64_t start = 0, length = 0, step = 1;
+};
+
+// Negative ends count from the back, ends outside the axis are clamped. step is not 0.
+SliceRange slice_range(int64_t size, int64_t start, int64_t end, int64_t step) {
+  if (size <= 0) return {0, 0, step};
+  // Any step as long as the axis does the same, and the farthest has no magnitude.
+  step = std::clamp(step, -size, size);
+  const auto from_back = [size](int64_t at) {
+    return at >= 0 ? at : at < -size ? int64_t{-1} : at + size;
+  };
+  if (step > 0) {
+    start = start < -size ? 0 : std::min(from_back(start), size);
+    end = end < -size ? 0 : std::min(from_back(end), size);
+    return {start, end <= start ? 0 : (end - start - 1) / step + 1, step};
+  }
+  start = std::clamp<int64_t>(from_back(start), 0, size - 1);
+  end = std::min(from_back(end), size - 1);
+  return {start, start <= end ? 0 : (start - end - 1) / -step + 1, step};
+}
+
+// data, starts, ends, axes, steps -> the view that is left. The last four are there.
+StridedView sliced(const OperatorCall& call) {
+  const Tensor& x = call.input(0);
+  const std::vector<int64_t> starts = integers_in(call, 1), ends = integers_in(call, 2);
+  std::vector<int64_t> axes = call.has(3) ? integers_in(call, 3)
+                                          : all_axes(static_cast<int64_t>(starts.size())),
+                       steps = call.has(4) ? integers_in(call, 4)
+                                           : std::vector<int64_t>(starts.size(), 1);
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
+    call.refuse("starts, ends, axes and steps differ in length");
+  axes = distinct_axes(call, std::move(axes), x.rank());
+  StridedView view = view_of(x);
+  for (size_t i = 0; i < axes.size(); ++i) {
+    const int64_t axis = axes[i];
+    if (steps[i] == 0) call.refuse("step 0 on axis {}", axis);
+    const SliceRange range = slice_range(x.dims[axis], starts[i], ends[i], steps[i]);
+    view.dims[axis] = range.length;
+    view.offset += range.start * view.strides[axis];
+    view.strides[axis] *= range.step;
+  }
+  return view;
+}
+
+bool slice_shape(const ShapeCall& call) {
+  for (size_t i = 1; i < 5; ++i) {
+    if (i > 2 && !call.has(i)) continue;
+    if (!call.input(i).has_data()) return false;
+  }
+  call.set(0, call.input(0).dtype, sliced(call).dims);
+  return true;
+}
+
+void slice(const RunCall& call) { copy_view(call, dense(call, 0), sliced(call), call.output(0)); }
+
+// How much of an axis of `size` elements each output takes.
+std::vector<int64_t> split_sizes(const OperatorCall& call, int64_t size) {
+  if (call.has(1)) return integers_in(call, 1);
+  // Equal parts, the last ones smaller when they do not divide.
+  const auto parts = static_cast<int64_t>(call.output_count());
+  const int64_t part = (size + parts - 1) / std::max<int64_t>(1, parts);
+  std::vector<int64_t> sizes;
+  for (int64_t i = 0; i < parts; ++i)
+    sizes.push_back(std::clamp<int64_t>(size - i * part, 0, part));
+  return sizes;
+}
+
+bool split_shape(const ShapeCall& call) {
+  const Tensor& x = call.input(0);
+  const int64_t axis = normalised_axis(call, call.node.integer("axis", 0), x.rank());
+  const auto parts = static_cast<int64_t>(call.output_count());
+  if (call.node.integer("num_outputs", parts) != parts)
+    call.refuse("num_outputs is {}, the node has {}", call.node.integer("num_outputs", parts),
+                parts);
+  if (call.has(1) && !call.input(1).has_data()) return false;
+  const std::vector<int64_t> sizes = split_sizes(call, x.dims[axis]);
+  if (static_cast<int64_t>(sizes.size()) != parts)
+    call.refuse("{} split sizes for {} outputs", sizes.size(), parts);
+  int64_t rest = x.dims[axis];
+  for (int64_t i = 0; i < parts; ++i) {
+    if (sizes[i] < 0 || sizes[i] > rest || (i + 1 == parts && sizes[i] != rest))
+      call.refuse("split sizes {} are no parts of axis {} of {}", to_string(sizes), axis,
+                  to_string(x.dims));
+    rest -= sizes[i];
+    std::vector<int64_t> dims = x.dims;
+    dims[axis] = sizes[i];
+    call.set(i, x.dtype, std::move(dims));
+  }
+  return true;
+}
+
+void split(const RunCall& call) {
+  const Tensor& x = dense(call, 0);
+  const int64_t axis = normalised_axis(call, call.node.integer("axis", 0), x.rank());
+  const std::vector<int64_t> sizes = split_sizes(call, x.dims[axis]);
+  StridedView view = view_of(x);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    view.dims[axis] = sizes[i];
+    if (call.wants(i)) copy_view(call, x, view, call.output(i));
+    view.offset += sizes[i] * view.strides[axis];
+  }
 }
 
 constexpr Operator kOperators[] = {
@@ -134,6 +302,11 @@ constexpr Operator kOperators[] = {
     {"Reshape", reshape_shape, nullptr, true},
     {"Flatten", flatten_shape, nullptr, true},
     {"Transpose", transpose_shape, transpose},
+    {"Unsqueeze", unsqueeze_shape, nullptr, true},
+    {"Squeeze", squeeze_shape, nullptr, true},
+    {"Concat", concat_shape, concat},
+    {"Slice", slice_shape, slice},
+    {"Split", split_shape, split},
 };
 
 }  // namespace
