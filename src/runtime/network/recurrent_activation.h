@@ -1,0 +1,29 @@
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "runtime/network/operator.h"
+
+namespace packlight::runtime {
+
+// An activation function of a recurrent operator, with its parameters.
+struct RecurrentActivation {
+  float (*function)(float x, float alpha, float beta) = nullptr;
+  float alpha = 0, beta = 0;
+  float clip = 0;  // > 0: the input is bounded to [-clip, clip] first
+
+  float operator()(float x) const {
+    return function(clip > 0 ? std::clamp(x, -clip, clip) : x, alpha, beta);
+  }
+};
+
+// Those of a node, direction after direction: attribute `activations`, or `defaults` for each
+// direction. Values of activation_alpha and activation_beta go in order to the functions that take
+// one, as ONNX Runtime has it. Errors: InvalidArgument for an unknown name or a wrong number.
+std::vector<RecurrentActivation> recurrent_activations(const OperatorCall& call,
+                                                       std::span<const std::string_view> defaults,
+                                                       int64_t directions);
+
+}  // namespace packlight::runtime
