@@ -15,11 +15,11 @@ const Operator* find_operator(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_multimap<std::string_view, const Operator*> entries;
     for (const auto family :
-         {activation_operators(), attention_operators(), convolution_operators(),
-          creation_operators(), elementwise_operators(), index_operators(), matrix_operators(),
-          movement_operators(), normalization_operators(), pooling_operators(),
-          quantized_operators(), recurrent_operators(), reduction_operators(),
-          resampling_operators()}) {
+         {activation_operators(), attention_operators(), cast_operators(), convolution_operators(),
+          creation_operators(), elementwise_operators(), index_operators(), logic_operators(),
+          matrix_operators(), movement_operators(), normalization_operators(), order_operators(),
+          pooling_operators(), quantized_operators(), recurrent_operators(), reduction_operators(),
+          resampling_operators(), softmax_operators()}) {
       for (const Operator& entry : family) entries.emplace(entry.op, &entry);
     }
     return entries;

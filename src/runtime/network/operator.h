@@ -104,18 +104,22 @@ const Operator* find_operator(std::string_view op, std::string_view domain);
 // One table per family, in the file of that name.
 std::span<const Operator> activation_operators();
 std::span<const Operator> attention_operators();
+std::span<const Operator> cast_operators();
 std::span<const Operator> convolution_operators();
 std::span<const Operator> creation_operators();
 std::span<const Operator> elementwise_operators();
 std::span<const Operator> index_operators();
+std::span<const Operator> logic_operators();
 std::span<const Operator> matrix_operators();
 std::span<const Operator> movement_operators();
 std::span<const Operator> normalization_operators();
+std::span<const Operator> order_operators();
 std::span<const Operator> pooling_operators();
 std::span<const Operator> quantized_operators();
 std::span<const Operator> recurrent_operators();
 std::span<const Operator> reduction_operators();
 std::span<const Operator> resampling_operators();
+std::span<const Operator> softmax_operators();
 
 // Helpers that operators share.
 // The shape that a and b broadcast to (numpy's rules).

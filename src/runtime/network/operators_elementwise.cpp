@@ -1,118 +1,270 @@
-#include <algorithm>
 #include <cmath>
+#include <cstring>
 
-#include "runtime/network/broadcast.h"
-#include "runtime/network/operator.h"
-#include "runtime/network/typed.h"
+#include "runtime/network/convert.h"
+#include "runtime/network/elementwise.h"
 
 namespace packlight::runtime {
 namespace {
 
 using codec::DType;
 
-// Elements below which a second thread costs more than it saves.
-constexpr int64_t kGrain = 16384;
-
-bool same_shape(const ShapeCall& call) {
-  call.set(0, call.input(0).dtype, call.input(0).dims);
+// Of any number of inputs, all of one type.
+bool arithmetic_shape(const ShapeCall& call) {
+  std::vector<int64_t> dims = dense_input(call, 0).dims;
+  for (size_t i = 1; i < call.input_count(); ++i) {
+    require_equal_types(call, 0, i);
+    dims = broadcast(call, dims, call.input(i).dims);
+  }
+  call.set(0, call.input(0).dtype, std::move(dims));
   return true;
 }
 
-bool broadcast_shape(const ShapeCall& call) {
-  const Tensor &a = call.input(0), &b = call.input(1);
-  if (a.dtype != b.dtype)
-    call.refuse("element types {} and {} differ", codec::info(a.dtype).name,
-                codec::info(b.dtype).name);
-  call.set(0, a.dtype, broadcast(call, a.dims, b.dims));
+bool binary_shape(const ShapeCall& call) {
+  require_equal_types(call, 0, 1);
+  call.set(0, call.input(0).dtype, broadcast(call, call.input(0).dims, call.input(1).dims));
   return true;
 }
 
-template <class In, class Out, class Fn>
-void binary(const RunCall& call, const Fn& fn) {
-  const Tensor* operands[] = {&call.input(0), &call.input(1)};
-  const BroadcastWalk walk = broadcast_walk(call.output(0).dims, operands);
-  const In *a = operands[0]->as<In>(), *b = operands[1]->as<In>();
-  Out* out = call.output(0).as<Out>();
-  const bool step_a = walk.strides[0].back() != 0, step_b = walk.strides[1].back() != 0;
-  call.parallel(call.output(0).elements(), kGrain, [&](int64_t begin, int64_t end) {
-    for_each_run<2>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
-      const In *x = a + offsets[0], *y = b + offsets[1];
-      Out* to = out + at;
-      if (step_a && step_b) {
-        for (int64_t i = 0; i < n; ++i) to[i] = fn(x[i], y[i]);
-      } else if (step_a) {
-        const In right = *y;
-        for (int64_t i = 0; i < n; ++i) to[i] = fn(x[i], right);
-      } else if (step_b) {
-        const In left = *x;
-        for (int64_t i = 0; i < n; ++i) to[i] = fn(left, y[i]);
-      } else {
-        std::fill(to, to + n, fn(*x, *y));
-      }
-    });
-  });
-}
-
-// fn of two numbers of one type, for every numeric type.
-template <class Fn>
-void arithmetic(const RunCall& call) {
-  for_number_type(call, call.input(0).dtype, [&](auto zero) {
-    using T = decltype(zero);
-    binary<T, T>(call, [](T x, T y) { return Fn::template apply<T>(x, y); });
-  });
+bool float_arithmetic_shape(const ShapeCall& call) {
+  input_of(call, 0, DType::kF32);
+  return arithmetic_shape(call);
 }
 
 struct Plus {
   template <class T>
   static T apply(T x, T y) {
-    return static_cast<T>(x + y);
+    return static_cast<T>(static_cast<Wrapping<T>>(x) + static_cast<Wrapping<T>>(y));
   }
 };
 struct Minus {
   template <class T>
   static T apply(T x, T y) {
-    return static_cast<T>(x - y);
+    return static_cast<T>(static_cast<Wrapping<T>>(x) - static_cast<Wrapping<T>>(y));
   }
 };
 struct Times {
   template <class T>
   static T apply(T x, T y) {
-    return static_cast<T>(x * y);
-  }
-};
-struct Quotient {  // of integers: towards zero; by zero: zero, as there is no better answer and no
-                   // trap
-  template <class T>
-  static T apply(T x, T y) {
-    if constexpr (std::is_integral_v<T>)
-      return y == 0 ? T{0} : static_cast<T>(x / y);
-    else
-      return x / y;
+    return static_cast<T>(static_cast<Wrapping<T>>(x) * static_cast<Wrapping<T>>(y));
   }
 };
 
-template <class Fn>
-void unary_f32(const RunCall& call, const Fn& fn) {
-  const float* x = call.input(0).as<float>();
-  float* y = call.output(0).as<float>();
-  call.parallel(call.output(0).elements(), kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = fn(x[i]);
+// Processors trap where integers are divided by zero, and where the smallest is divided by -1.
+template <class T>
+bool is_minus_one(T x) {
+  return std::is_signed_v<T> && x == static_cast<T>(-1);
+}
+
+struct Quotient {  // of integers: towards zero; by zero: zero, as there is no better answer
+  template <class T>
+  static T apply(T x, T y) {
+    if constexpr (std::is_floating_point_v<T>)
+      return x / y;
+    else if (is_minus_one(y))
+      return Minus::apply(T{0}, x);
+    else
+      return y == 0 ? T{0} : static_cast<T>(x / y);
+  }
+};
+struct Remainder {  // with the sign of the dividend; of integers by zero: zero
+  template <class T>
+  static T apply(T x, T y) {
+    if constexpr (std::is_floating_point_v<T>)
+      return std::fmod(x, y);
+    else
+      return y == 0 || is_minus_one(y) ? T{0} : static_cast<T>(x % y);
+  }
+};
+struct Modulo {  // with the sign of the divisor
+  template <class T>
+  static T apply(T x, T y) {
+    const T rest = Remainder::apply(x, y);
+    return rest != 0 && (rest < 0) != (y < 0) ? static_cast<T>(rest + y) : rest;
+  }
+};
+struct Larger {  // NaN if either is
+  template <class T>
+  static T apply(T x, T y) {
+    return x > y || x != x ? x : y;
+  }
+};
+struct Smaller {
+  template <class T>
+  static T apply(T x, T y) {
+    return x < y || x != x ? x : y;
+  }
+};
+
+// Function of two tensors of one type, for every type of number.
+template <class Function>
+void apply_function(const RunCall& call, const Tensor& a, const Tensor& b) {
+  for_number_type(call, a.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    apply_binary<T, T, T>(call, a, b, call.output(0),
+                          [](T x, T y) { return Function::template apply<T>(x, y); });
   });
 }
 
-void relu(const RunCall& call) {
-  if (call.input(0).dtype != DType::kF32)
-    call.refuse("elements of {} are not supported", codec::info(call.input(0).dtype).name);
-  unary_f32(call, [](float x) { return x > 0 ? x : x < 0 ? 0 : x; });  // NaN stays
+template <class Function>
+void binary(const RunCall& call) {
+  apply_function<Function>(call, call.input(0), call.input(1));
+}
+
+void mod(const RunCall& call) {
+  return call.node.integer("fmod", 0) != 0 ? binary<Remainder>(call) : binary<Modulo>(call);
+}
+
+// Any number of inputs, from left to right.
+template <class Function>
+void fold(const RunCall& call) {
+  const Tensor& out = call.output(0);
+  if (call.input_count() == 1) {
+    if (out.bytes() > 0) std::memcpy(out.data, call.input(0).data, out.bytes());
+    return;
+  }
+  binary<Function>(call);
+  for (size_t i = 2; i < call.input_count(); ++i)
+    apply_function<Function>(call, out, call.input(i));
+}
+
+void mean(const RunCall& call) {
+  fold<Plus>(call);
+  float* y = call.output(0).as<float>();
+  const auto count = static_cast<float>(call.input_count());
+  call.parallel(call.output(0).elements(), kElementGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] /= count;
+  });
+}
+
+// The result has the type of the base.
+bool pow_shape(const ShapeCall& call) {
+  const Tensor &base = dense_input(call, 0), &exponent = dense_input(call, 1);
+  call.set(0, base.dtype, broadcast(call, base.dims, exponent.dims));
+  return true;
+}
+
+// By squaring; the reciprocal of an integer, for negative exponents, is truncated.
+template <class T>
+T integer_power(T base, T exponent) {
+  if (exponent < 0) {
+    if (base == 1) return 1;
+    return !is_minus_one(base) ? T{0} : exponent % 2 == 0 ? T{1} : base;
+  }
+  T result = 1;
+  for (; exponent > 0; exponent = static_cast<T>(exponent / 2)) {
+    if (exponent % 2 != 0) result = Times::apply(result, base);
+    base = Times::apply(base, base);
+  }
+  return result;
+}
+
+template <class T>
+T power_of(T base, T exponent) {
+  if constexpr (std::is_floating_point_v<T>)
+    return std::pow(base, exponent);
+  else
+    return integer_power(base, exponent);
+}
+
+// base to the power of an exponent that is converted to E first.
+template <class T, class E>
+void apply_power(const RunCall& call) {
+  const Tensor& given = call.input(1);
+  std::vector<E> exponents(given.elements());
+  for_number_type(call, given.dtype, [&](auto zero) {
+    const auto* from = given.as<decltype(zero)>();
+    for (size_t i = 0; i < exponents.size(); ++i) exponents[i] = convert<E>(from[i]);
+  });
+  const Tensor exponent{given.dtype, given.dims, reinterpret_cast<std::byte*>(exponents.data()),
+                        nullptr};
+  const auto apply = [&](const auto& fn) {
+    apply_binary<T, E, T>(call, call.input(0), exponent, call.output(0), fn);
+  };
+  if constexpr (!std::is_same_v<T, E>) {
+    apply([](T x, E y) { return convert<T>(std::pow(static_cast<E>(x), y)); });
+  } else if (exponents.size() == 1 && exponents[0] == 2) {  // as in every decomposed norm
+    apply([](T x, T) { return Times::apply(x, x); });
+  } else {
+    apply([](T x, T y) { return power_of(x, y); });
+  }
+}
+
+void power(const RunCall& call) {
+  for_number_type(call, call.input(0).dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (!std::is_floating_point_v<T> && call.input(1).dtype == DType::kF32)
+      apply_power<T, double>(call);
+    else
+      apply_power<T, T>(call);
+  });
+}
+
+struct Magnitude {
+  template <class T>
+  static T apply(T x) {
+    if constexpr (std::is_floating_point_v<T>)
+      return std::abs(x);
+    else
+      return x < 0 ? Minus::apply(T{0}, x) : x;
+  }
+};
+struct Negative {
+  template <class T>
+  static T apply(T x) {
+    if constexpr (std::is_floating_point_v<T>)
+      return -x;
+    else
+      return Minus::apply(T{0}, x);
+  }
+};
+struct Sign {
+  template <class T>
+  static T apply(T x) {
+    return static_cast<T>((x > 0) - (x < 0));
+  }
+};
+
+float reciprocal(float x) { return 1 / x; }
+float square_root(float x) { return std::sqrt(x); }
+float logarithm(float x) { return std::log(x); }
+float sine(float x) { return std::sin(x); }
+float cosine(float x) { return std::cos(x); }
+float tangent(float x) { return std::tan(x); }
+float floor_of(float x) { return std::floor(x); }
+float ceiling(float x) { return std::ceil(x); }
+float rounded(float x) { return std::nearbyint(x); }  // half to even
+
+bool identity_shape(const ShapeCall& call) {  // of a packed weight, too
+  call.set(0, call.input(0).dtype, call.input(0).dims);
+  return true;
 }
 
 constexpr Operator kOperators[] = {
-    {"Add", broadcast_shape, arithmetic<Plus>, false, true},
-    {"Sub", broadcast_shape, arithmetic<Minus>, false, true},
-    {"Mul", broadcast_shape, arithmetic<Times>, false, true},
-    {"Div", broadcast_shape, arithmetic<Quotient>, false, true},
-    {"Relu", same_shape, relu, false, true},
-    {"Identity", same_shape, nullptr, true},
+    {"Abs", same_shape, number_unary<Magnitude>, false, true},
+    {"Add", binary_shape, binary<Plus>, false, true},
+    {"Ceil", float_shape, float_unary<ceiling>, false, true},
+    {"Cos", float_shape, float_unary<cosine>, false, true},
+    {"Div", binary_shape, binary<Quotient>, false, true},
+    {"Floor", float_shape, float_unary<floor_of>, false, true},
+    {"Identity", identity_shape, nullptr, true},
+    {"Log", float_shape, float_unary<logarithm>, false, true},
+    // Not in place: one of the last inputs may be the first one, too.
+    {"Max", arithmetic_shape, fold<Larger>},
+    {"Mean", float_arithmetic_shape, mean},
+    {"Min", arithmetic_shape, fold<Smaller>},
+    {"Mod", binary_shape, mod, false, true},
+    {"Mul", binary_shape, binary<Times>, false, true},
+    {"Neg", same_shape, number_unary<Negative>, false, true},
+    {"Pow", pow_shape, power},
+    {"Reciprocal", float_shape, float_unary<reciprocal>, false, true},
+    {"Round", float_shape, float_unary<rounded>, false, true},
+    {"Sign", same_shape, number_unary<Sign>, false, true},
+    {"Sin", float_shape, float_unary<sine>, false, true},
+    {"Sqrt", float_shape, float_unary<square_root>, false, true},
+    {"Sub", binary_shape, binary<Minus>, false, true},
+    {"Sum", float_arithmetic_shape, fold<Plus>},
+    {"Tan", float_shape, float_unary<tangent>, false, true},
 };
 
 }  // namespace

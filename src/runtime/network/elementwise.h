@@ -1,0 +1,109 @@
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include "runtime/network/broadcast.h"
+#include "runtime/network/operator.h"
+#include "runtime/network/typed.h"
+
+// What operators on one element at a time share.
+namespace packlight::runtime {
+
+// Elements below which a second thread costs more than it saves.
+inline constexpr int64_t kElementGrain = 16384;
+
+// Input `index`, which is no packed weight. Errors: InvalidArgument.
+inline const Tensor& dense_input(const OperatorCall& call, size_t index) {
+  const Tensor& tensor = call.input(index);
+  if (tensor.packed != nullptr) call.refuse("input {} is a packed weight", index);
+  return tensor;
+}
+
+inline const Tensor& input_of(const OperatorCall& call, size_t index, codec::DType dtype) {
+  const Tensor& tensor = dense_input(call, index);
+  if (tensor.dtype != dtype)
+    call.refuse("input {} is {}, not {}", index, codec::info(tensor.dtype).name,
+                codec::info(dtype).name);
+  return tensor;
+}
+
+inline void require_equal_types(const OperatorCall& call, size_t a, size_t b) {
+  const Tensor &left = dense_input(call, a), &right = dense_input(call, b);
+  if (left.dtype != right.dtype)
+    call.refuse("element types {} and {} differ", codec::info(left.dtype).name,
+                codec::info(right.dtype).name);
+}
+
+// shape() of one input, whose shape and type the output has.
+inline bool same_shape(const ShapeCall& call) {
+  const Tensor& x = dense_input(call, 0);
+  call.set(0, x.dtype, x.dims);
+  return true;
+}
+inline bool float_shape(const ShapeCall& call) {
+  input_of(call, 0, codec::DType::kF32);
+  return same_shape(call);
+}
+
+// Integers wrap round; unsigned arithmetic does so without undefined behaviour.
+template <class T>
+using Wrapping = std::conditional_t<std::is_floating_point_v<T>, T,
+                                    std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>>;
+
+// out[i] = fn(a[i], b[i]) where a and b broadcast to out's shape.
+template <class A, class B, class Out, class Fn>
+void apply_binary(const RunCall& call, const Tensor& left, const Tensor& right, const Tensor& to,
+                  const Fn& fn) {
+  const Tensor* operands[] = {&left, &right};
+  const BroadcastWalk walk = broadcast_walk(to.dims, operands);
+  const A* a = left.as<A>();
+  const B* b = right.as<B>();
+  Out* out = to.as<Out>();
+  const bool step_a = walk.strides[0].back() != 0, step_b = walk.strides[1].back() != 0;
+  call.parallel(to.elements(), kElementGrain, [&](int64_t begin, int64_t end) {
+    for_each_run<2>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
+      const A* x = a + offsets[0];
+      const B* y = b + offsets[1];
+      Out* z = out + at;
+      if (step_a && step_b) {
+        for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], y[i]);
+      } else if (step_a) {
+        const B second = *y;
+        for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], second);
+      } else if (step_b) {
+        const A first = *x;
+        for (int64_t i = 0; i < n; ++i) z[i] = fn(first, y[i]);
+      } else {
+        std::fill(z, z + n, fn(*x, *y));
+      }
+    });
+  });
+}
+
+// output[i] = fn(input[i]).
+template <class In, class Out, class Fn>
+void apply_unary(const RunCall& call, const Fn& fn) {
+  const In* x = call.input(0).as<In>();
+  Out* y = call.output(0).as<Out>();
+  call.parallel(call.output(0).elements(), kElementGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = fn(x[i]);
+  });
+}
+
+// run() of a function of floats.
+template <float (*function)(float)>
+void float_unary(const RunCall& call) {
+  apply_unary<float, float>(call, [](float x) { return function(x); });
+}
+
+// The same for every type of number: Function::apply<T>(x).
+template <class Function>
+void number_unary(const RunCall& call) {
+  for_number_type(call, call.input(0).dtype, [&](auto zero) {
+    using T = decltype(zero);
+    apply_unary<T, T>(call, [](T x) { return Function::template apply<T>(x); });
+  });
+}
+
+}  // namespace packlight::runtime
