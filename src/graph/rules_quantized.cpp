@@ -1,9 +1,9 @@
 #include <initializer_list>
 
-#include "graph/conv_pads.h"
 #include "graph/expect_shape.h"
 #include "graph/matmul_shape.h"
 #include "graph/operator_rules.h"
+#include "graph/window_rules.h"
 #include "graph/weight.h"
 
 namespace packlight::graph {
@@ -100,68 +100,11 @@ void infer_qlinear_matmul(InferContext& context) {
   context.set(0, context.type(7), matmul_shape(context, 0, 3));
 }
 
-// An attribute with a number for each spatial dimension, all of `low` or more.
-std::vector<int64_t> per_dimension(const InferContext& context, const char* attribute, size_t count,
-                                   int64_t fallback, int64_t low) {
-  std::vector<int64_t> values = context.node().integers(attribute);
-  if (values.empty()) values.assign(count, fallback);
-  if (values.size() != count)
-    context.contradiction("{} has {} entries, not {}", attribute, values.size(), count);
-  for (const int64_t value : values) {
-    if (value < low || value > (int64_t{1} << 31))
-      context.contradiction("{} holds {}", attribute, value);
-  }
-  return values;
-}
-
-Dim conv_length(const InferContext& context, const Dim& size, int64_t kernel, int64_t stride,
-                int64_t dilation, std::pair<int64_t, int64_t> given) {
-  if (!size.known()) return {};
-  const int64_t extent = (kernel - 1) * dilation + 1;
-  const auto [before, after] =
-      conv_pads(context.node().text("auto_pad", "NOTSET"), given, size.value, extent, stride);
-  const int64_t room = size.value + before + after - extent;
-  if (room < 0) context.contradiction("a kernel of {} does not fit {}", extent, size.value);
-  return room / stride + 1;
-}
-
-// [batch, channels, spatial...] x [maps, channels / group, kernel...] -> [batch, maps, ...].
-std::optional<Shape> conv_shape(const InferContext& context, size_t x_input, size_t w_input) {
-  const auto &x = context.shape(x_input), &w = context.shape(w_input);
-  if (!x || !w) return std::nullopt;
-  if (x->size() < 3 || w->size() != x->size())
-    context.contradiction("input {} and filter {}", to_string(*x), to_string(*w));
-  const int64_t group = context.node().integer("group", 1);
-  if (group < 1) context.contradiction("group is {}", group);
-  if (!compatible((*x)[1], times(group, (*w)[1])) ||
-      ((*w)[0].known() && (*w)[0].value % group != 0)) {
-    context.contradiction("input {}, filter {} and group {} do not fit", to_string(*x),
-                          to_string(*w), group);
-  }
-  const size_t count = x->size() - 2;
-  const auto kernel = per_dimension(context, "kernel_shape", count, 0, 0);
-  const auto strides = per_dimension(context, "strides", count, 1, 1);
-  const auto dilations = per_dimension(context, "dilations", count, 1, 1);
-  const auto pads = per_dimension(context, "pads", 2 * count, 0, 0);
-  Shape out{(*x)[0], (*w)[0]};
-  for (size_t i = 0; i < count; ++i) {
-    Dim size = (*w)[i + 2];
-    if (kernel[i] > 0 && !compatible(size, kernel[i]))
-      context.contradiction("kernel_shape differs from the filter's {}", to_string(*w));
-    if (kernel[i] > 0) size = kernel[i];
-    if (size.value == 0) context.contradiction("an empty kernel {}", to_string(*w));
-    out.push_back(size.known() ? conv_length(context, (*x)[i + 2], size.value, strides[i],
-                                             dilations[i], {pads[i], pads[i + count]})
-                               : Dim());
-  }
-  return out;
-}
-
 void infer_conv_integer(InferContext& context) {
   expect_codes(context, {0, 1});
   expect_same_type(context, 2, 0);
   expect_same_type(context, 3, 1);
-  context.set(0, ElementType::kI32, conv_shape(context, 0, 1));
+  infer_convolution(context, ElementType::kI32, 1);
 }
 
 // x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias.
@@ -169,9 +112,9 @@ void infer_qlinear_conv(InferContext& context) {
   expect_codes(context, {0, 3});
   expect_same_type(context, 2, 0);
   expect_same_type(context, 5, 3);
-  const auto out = conv_shape(context, 0, 3);
-  if (out) expect_shape(context, 8, "the bias", {(*out)[1]});
-  context.set(0, context.type(7), out);
+  const auto& w = context.shape(3);
+  if (w && !w->empty()) expect_shape(context, 8, "the bias", {(*w)[0]});
+  infer_convolution(context, context.type(7), 3);
 }
 
 // An attribute that must be there and positive.
