@@ -9,7 +9,6 @@
 #include "exec/tensor_compare.h"
 #include "graph/simplify/simplify.h"
 #include "import/onnx.h"
-#include "packlight/error.h"
 #include "test_paths.h"
 
 namespace packlight {
@@ -26,13 +25,7 @@ class SimplifyModelsTest : public ::testing::TestWithParam<Model> {};
 TEST_P(SimplifyModelsTest, OutputsStay) {
   const auto path = test::cache_dir() / "models" / "ppocr" / GetParam().file;
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there";
-  graph::Graph before;
-  try {
-    before = import::load_onnx(path).graph;
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kUnsupported) GTEST_SKIP() << error.what();
-    throw;
-  }
+  const graph::Graph before = import::load_onnx(path).graph;
   graph::Graph after = before;
   const auto report = graph::simplify(after, {.evaluate = exec::evaluate_node});
   std::printf("%s: %d -> %d nodes\n", GetParam().file, report.nodes_before, report.nodes_after);
@@ -48,16 +41,17 @@ TEST_P(SimplifyModelsTest, OutputsStay) {
   ASSERT_EQ(want.size(), got.size());
   for (const auto& [name, tensor] : want) {
     ASSERT_EQ(got.count(name), 1u) << name;
-    // Outputs are probabilities: their range is one.
-    EXPECT_TRUE(test::close(got.at(name), tensor, 1e-5)) << name;
+    // The rounding of some hundred operators, seen against what the output spans.
+    const double range = (tensor.max() - tensor.min()).item<double>();
+    EXPECT_TRUE(test::close(got.at(name), tensor, 1e-5 * range)) << name << " spans " << range;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(
     PpOcr, SimplifyModelsTest,
-    ::testing::Values(Model{"ch_PP-OCRv4_det_infer.onnx", {1, 3, 96, 160}, 240},
-                      Model{"ch_PP-OCRv4_rec_infer.onnx", {1, 3, 48, 160}, 240},
-                      Model{"ch_ppocr_mobile_v2.0_cls_infer.onnx", {1, 3, 48, 192}, 160}),
+    ::testing::Values(Model{"ch_PP-OCRv4_det_infer.onnx", {1, 3, 96, 160}, 180},
+                      Model{"ch_PP-OCRv4_rec_infer.onnx", {1, 3, 48, 160}, 180},
+                      Model{"ch_ppocr_mobile_v2.0_cls_infer.onnx", {1, 3, 48, 192}, 130}),
     [](const auto& info) {
       std::string name = info.param.file;
       for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';

@@ -10,7 +10,7 @@ namespace packlight::graph {
 
 struct SimplifyOptions {
   Evaluator evaluate = nullptr;  // exec::evaluate_node; without it constants are not folded
-  FoldLimits limits;
+  FoldLimits limits = {};
   // The network is not trained any further: Dropout goes, BatchNormalization becomes part of its
   // neighbours. False keeps both.
   bool inference = true;
