@@ -72,6 +72,10 @@ const Pattern kPatterns[] = {
      [](SmallNet& n, ValueId x) {
        return n.op("Div", {n.op("Mul", {x, relu6(n, x, 3)}), n.number(6)});
      }},
+    {"hard_swish_other_divisor", "", graph::fuse_hard_swish,
+     [](SmallNet& n, ValueId x) {
+       return n.op("Div", {n.op("Mul", {x, relu6(n, x, 3)}), n.number(5)});
+     }},
     {"hard_swish_other_input", "", graph::fuse_hard_swish,
      [](SmallNet& n, ValueId x) {
        return n.op("Div", {n.op("Mul", {x, relu6(n, n.op("Sigmoid", {x}), 3)}), n.number(6)});
