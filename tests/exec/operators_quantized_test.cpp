@@ -177,7 +177,7 @@ TEST(OperatorsQuantizedTest, BadInputIsRefused) {
                          run("ConvInteger", {codes({1, 2}, {1, 1, 2}), codes({1}, {1, 1, 1})},
                              {{"strides", std::vector<int64_t>{0}}});
                        }),
-                       "strides is [0]"));
+                       "strides holds 0"));
 }
 
 }  // namespace
