@@ -15,6 +15,49 @@ bool is_control(const io::NetworkNode& node) {
   return node.domain.empty() && (node.op == "If" || node.op == "Loop");
 }
 
+// A tensor with bytes of its own: what a loop carries from one iteration to the next.
+struct OwnTensor {
+  Tensor shape;
+  std::vector<std::byte> bytes;
+  Tensor view() const {
+    Tensor tensor = shape;
+    tensor.data = const_cast<std::byte*>(bytes.data());
+    return tensor;
+  }
+};
+
+OwnTensor own(const Tensor& from) {
+  OwnTensor tensor{from, std::vector<std::byte>(from.data, from.data + from.bytes())};
+  tensor.bytes.reserve(1);  // an empty tensor has an address, too
+  return tensor;
+}
+
+// What a loop collects of one output, iteration after iteration.
+struct Scan {
+  OwnTensor all;
+  bool any = false;
+
+  void add(const io::NetworkNode& node, const Tensor& one) {
+    if (any && one.dims != all.shape.dims) {
+      fail(ErrorCode::kInvalidArgument, "{}: a scanned output changes its shape from {} to {}",
+           node.label(), to_string(all.shape.dims), to_string(one.dims));
+    }
+    all.shape = one;
+    any = true;
+    all.bytes.insert(all.bytes.end(), one.data, one.data + one.bytes());
+  }
+
+  Tensor stacked(const io::NetworkNode& node, int64_t iterations) const {
+    if (!any) {
+      fail(ErrorCode::kUnsupported, "{}: an output collects nothing: the loop never ran",
+           node.label());
+    }
+    Tensor tensor = all.view();
+    tensor.dims.insert(tensor.dims.begin(), iterations);
+    return tensor;
+  }
+};
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
@@ -194,51 +237,30 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
   const size_t scanned = body.network().outputs.size() - 1 - carried;
   const int64_t trips = inputs[0] != nullptr ? integers_of(*inputs[0]).at(0) : INT64_MAX;
   uint8_t go_on = inputs[1] == nullptr || *inputs[1]->as<uint8_t>() != 0;
-  // Carried values live in buffers of their own: the body's outputs go with its next run.
-  std::vector<Tensor> values;
-  std::vector<std::vector<std::byte>> buffers(carried), scans(scanned);
-  std::vector<Tensor> scan_like(scanned);
-  const auto carry = [&](size_t i, const Tensor& from) {
-    values[i] = from;
-    std::vector<std::byte> copy(from.data, from.data + from.bytes());
-    copy.reserve(1);
-    buffers[i] = std::move(copy);
-    values[i].data = buffers[i].data();
-  };
-  values.resize(carried);
-  for (size_t i = 0; i < carried; ++i) carry(i, *inputs[2 + i]);
+  std::vector<OwnTensor> values;
+  for (size_t i = 0; i < carried; ++i) values.push_back(own(*inputs[2 + i]));
+  std::vector<Scan> scans(scanned);
   int64_t iteration = 0;
   for (; iteration < trips && go_on != 0; ++iteration) {
     base::check_interrupt();
     std::vector<Tensor> arguments(2);
     arguments[0] = {codec::DType::kI64, {}, reinterpret_cast<std::byte*>(&iteration), nullptr};
     arguments[1] = {codec::DType::kBool, {}, reinterpret_cast<std::byte*>(&go_on), nullptr};
-    arguments.insert(arguments.end(), values.begin(), values.end());
+    for (const OwnTensor& value : values) arguments.push_back(value.view());
     for (size_t i = inputs.size() - captures; i < inputs.size(); ++i)
       arguments.push_back(*inputs[i]);
     body.run(arguments);
     go_on = *body.output(0).as<uint8_t>();
-    for (size_t i = 0; i < carried; ++i) carry(i, body.output(1 + i));
-    for (size_t s = 0; s < scanned; ++s) {
-      const Tensor& out = body.output(1 + carried + s);
-      if (iteration > 0 && out.dims != scan_like[s].dims)
-        fail(ErrorCode::kInvalidArgument, "{}: a scanned output changes its shape from {} to {}",
-             node.label(), to_string(scan_like[s].dims), to_string(out.dims));
-      scan_like[s] = out;
-      scans[s].insert(scans[s].end(), out.data, out.data + out.bytes());
-    }
+    for (size_t s = 0; s < scanned; ++s) scans[s].add(node, body.output(1 + carried + s));
+    // An output may be a view of a value carried in: all are copied before any of those goes.
+    std::vector<OwnTensor> next;
+    for (size_t i = 0; i < carried; ++i) next.push_back(own(body.output(1 + i)));
+    values = std::move(next);
   }
   for (size_t i = 0; i < carried && i < node.outputs.size(); ++i)
-    copy_to(node.outputs[i], values[i]);
-  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s) {
-    if (iteration == 0)
-      fail(ErrorCode::kUnsupported, "{}: an output collects nothing: the loop never ran",
-           node.label());
-    Tensor all = scan_like[s];
-    all.dims.insert(all.dims.begin(), iteration);
-    all.data = scans[s].data();
-    copy_to(node.outputs[carried + s], all);
-  }
+    copy_to(node.outputs[i], values[i].view());
+  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s)
+    copy_to(node.outputs[carried + s], scans[s].stacked(node, iteration));
 }
 
 }  // namespace packlight::runtime

@@ -30,7 +30,7 @@ class OperatorCall {
   // Errors: InvalidArgument when it is absent.
   const Tensor& input(size_t index) const;
   Tensor& output(size_t index) const { return outputs_[index]; }
-  // Whether somebody wants this output.
+  // Whether somebody wants this output. One that nobody wants has no memory.
   bool wants(size_t output) const {
     return output < outputs_.size() && node.outputs[output] != io::kNoValue;
   }

@@ -122,6 +122,7 @@ class Planner {
     for (size_t i = 0; i < network_.nodes.size(); ++i) {
       if (plan_.steps[i] != Plan::Step::kRun || !operators_[i]->in_place) continue;
       const io::NetworkNode& node = network_.nodes[i];
+      if (node.outputs[0] == io::kNoValue) continue;
       Plan::Slot& output = plan_.slots[node.outputs[0]];
       for (size_t k = 0; k < std::min<size_t>(2, node.inputs.size()); ++k) {
         if (node.inputs[k] == io::kNoValue) continue;
