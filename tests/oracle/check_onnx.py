@@ -102,6 +102,10 @@ INFERENCE_COUNTS_ONE_WINDOW_MORE = {
 }
 
 
+# A branch that is never taken splits 5 elements into 4 parts: onnx's inference makes 2, 2, 2 and -1 of them.
+IMPOSSIBLE_SPLIT = {"test_affine_grid_3d_expanded.23.onnx", "test_affine_grid_3d_align_corners_expanded.23.onnx"}
+
+
 def is_sound(path):
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -119,7 +123,7 @@ def cases(folder, rewritten):
             original = session(case / "model.onnx")
         except Exception as error:  # noqa: BLE001
             by_checker = isinstance(error, (onnx.checker.ValidationError, onnx.shape_inference.InferenceError))
-            excused = path.name in INFERENCE_COUNTS_ONE_WINDOW_MORE or not is_sound(case / "model.onnx")
+            excused = path.name in INFERENCE_COUNTS_ONE_WINDOW_MORE | IMPOSSIBLE_SPLIT or not is_sound(case / "model.onnx")
             if by_checker and not excused:
                 print(f"{path.name}: {str(error).splitlines()[0]}")
                 wrong += 1
