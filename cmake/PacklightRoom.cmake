@@ -18,19 +18,22 @@ function(packlight_room name)
   target_link_libraries(packlight_${name} PUBLIC ${ARG_PUBLIC_LIBS})
   packlight_flags(packlight_${name})
   if("graph" IN_LIST ARG_DEPS)
-    packlight_reuse_aten(packlight_${name})
+    packlight_reuse_precompiled(packlight_${name} packlight_graph)
   endif()
 endfunction()
 
-# packlight_reuse_aten(TARGET): compiles with the precompiled ATen headers of packlight_graph. <ATen/ATen.h> costs 8 s a file,
-#   precompiled 1 s. ccache caches such files only with this argument and the sloppiness set in the root CMakeLists.txt.
-function(packlight_reuse_aten target)
-  target_precompile_headers(${target} REUSE_FROM packlight_graph)
+# packlight_reuse_precompiled(TARGET OTHER): compiles with the precompiled headers of another target of the same kind and flags:
+#   packlight_graph has <ATen/ATen.h>, which costs 8 s a file, precompiled 1 s; graph_test has GoogleTest besides. ccache caches
+#   such files only with this argument and the sloppiness set in the root CMakeLists.txt.
+function(packlight_reuse_precompiled target other)
+  target_precompile_headers(${target} REUSE_FROM ${other})
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
-  get_target_property(type ${target} TYPE)
-  if(type STREQUAL "EXECUTABLE")  # -fPIE would not match the -fPIC of the precompiled headers
-    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-    target_compile_options(${target} PRIVATE -fPIC)
+endfunction()
+
+# packlight_compile_fast(TARGET): little optimization, for what spends its time elsewhere (tests, the command line).
+function(packlight_compile_fast target)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT CMAKE_CROSSCOMPILING)
+    target_compile_options(${target} PRIVATE -O1)
   endif()
 endfunction()
 
@@ -62,9 +65,13 @@ function(packlight_test room)
   target_compile_definitions(${room}_test PRIVATE
     PACKLIGHT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" PACKLIGHT_BINARY_DIR="${PROJECT_BINARY_DIR}")
   packlight_flags(${room}_test)
+  packlight_compile_fast(${room}_test)
   get_target_property(precompiled packlight_${room} PRECOMPILE_HEADERS_REUSE_FROM)
-  if(precompiled OR "${room}" STREQUAL "graph")
-    packlight_reuse_aten(${room}_test)
+  if("${room}" STREQUAL "graph")
+    target_precompile_headers(${room}_test PRIVATE <ATen/ATen.h> <gtest/gtest.h>)
+    target_compile_options(${room}_test PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  elseif(precompiled)
+    packlight_reuse_precompiled(${room}_test graph_test)
   endif()
   gtest_discover_tests(${room}_test TEST_PREFIX ${room}. NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120
                        PROPERTIES TIMEOUT 900)
