@@ -18,9 +18,12 @@ inline io::NetworkConstant network_constant(const std::string& name) {
   if (name.starts_with("tiles")) {  // [20, 40] in symmetric INT4, groups of 32
     record.dtype = codec::DType::kF32;
     record.shape = {20, 40};
-    constant.packed = {
-        codec::DType::kTileInt4,           20, 40, std::span(zeros).first(2 * 8 * 64), 32,
-        std::span(zeros).first(2 * 2 * 32)};
+    constant.packed.dtype = codec::DType::kTileInt4;
+    constant.packed.rows = 20;
+    constant.packed.cols = 40;
+    constant.packed.group_size = 32;
+    constant.packed.data = std::span(zeros).first(2 * 8 * 64);
+    constant.packed.scales = std::span(zeros).first(2 * 2 * 32);
     return constant;
   }
   if (name.find("missing") != std::string::npos)
