@@ -235,6 +235,12 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
   Engine& body = subengine(node, "body");
   const size_t captures = node.captures, carried = inputs.size() - 2 - captures;
   const size_t scanned = body.network().outputs.size() - 1 - carried;
+  for (size_t i = 0; i < 2; ++i) {
+    if (inputs[i] != nullptr && inputs[i]->elements() != 1) {
+      fail(ErrorCode::kInvalidArgument, "{}: trip count and condition are one number each, not {}",
+           node.label(), to_string(inputs[i]->dims));
+    }
+  }
   const int64_t trips = inputs[0] != nullptr ? integers_of(*inputs[0]).at(0) : INT64_MAX;
   uint8_t go_on = inputs[1] == nullptr || *inputs[1]->as<uint8_t>() != 0;
   std::vector<OwnTensor> values;

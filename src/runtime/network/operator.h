@@ -96,6 +96,8 @@ struct Operator {
   // the same element only.
   bool in_place = false;
   std::string_view domain = "";  // ai.onnx
+  // It reads its inputs' shapes only, so it is done while planning.
+  bool shapes_only = false;
 };
 
 // nullptr for an operator that is not implemented.

@@ -268,7 +268,7 @@ void trilu(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Size", size_shape, size_run},
+    {"Size", size_shape, size_run, false, false, "", true},
     {"ConstantOfShape", constant_of_shape_shape, constant_of_shape},
     {"Range", range_shape, range},
     {"Expand", expand_shape, expand},

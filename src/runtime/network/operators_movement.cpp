@@ -298,7 +298,7 @@ void split(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Shape", shape_shape, shape_run},
+    {"Shape", shape_shape, shape_run, false, false, "", true},
     {"Reshape", reshape_shape, nullptr, true},
     {"Flatten", flatten_shape, nullptr, true},
     {"Transpose", transpose_shape, transpose},

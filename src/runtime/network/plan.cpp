@@ -65,7 +65,7 @@ class Planner {
       }
       return;
     }
-    const bool compute = contents_known && is_small(outputs);
+    const bool compute = (contents_known || op->shapes_only) && is_small(outputs);
     if (compute && !op->is_view) compute_now(node, *op, inputs, outputs);
     if (compute || op->is_view) plan_.steps[index] = Plan::Step::kDone;
     for (size_t i = 0; i < outputs.size(); ++i) {
