@@ -7,6 +7,7 @@ the others are left out.
 
 import collections
 import dataclasses
+import os
 import pathlib
 import shutil
 import sys
@@ -74,7 +75,9 @@ def write_case(case, folder):
 
 
 def main():
-    output = pathlib.Path(sys.argv[1])
+    # Made aside and renamed whole: several tests may find the folder missing at the same time.
+    final = pathlib.Path(sys.argv[1])
+    output = final.with_name(f"{final.name}.{os.getpid()}")
     listed = set((pathlib.Path(__file__).parent / "onnx_operators.txt").read_text().split())
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
@@ -88,6 +91,10 @@ def main():
         else:
             lines.append(write_case(case, output / case.name))
     (output / "cases.txt").write_text("\n".join(lines) + "\n")
+    try:
+        output.rename(final)
+    except OSError:  # another one was first
+        shutil.rmtree(output)
     print(f"{len(lines)} cases; left out: " + ", ".join(f"{reason} {count}" for reason, count in left_out.most_common()))
 
 
