@@ -82,8 +82,7 @@ class RunCall : public OperatorCall {
   }
 };
 
-// Something an operator prepares once for a node and its constants (repacked weights): kept by the
-// engine, shared by all plans. May be null.
+// What the runtime knows of one ONNX operator.
 struct Operator {
   std::string_view op;
   // Sets every output's type and shape. Returns false when it needs the contents of an input that
