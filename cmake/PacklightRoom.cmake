@@ -17,17 +17,50 @@ function(packlight_room name)
   target_link_libraries(packlight_${name} PRIVATE ${ARG_LIBS})
   target_link_libraries(packlight_${name} PUBLIC ${ARG_PUBLIC_LIBS})
   packlight_flags(packlight_${name})
-  if("graph" IN_LIST ARG_DEPS)
-    packlight_reuse_precompiled(packlight_${name} packlight_graph)
-  endif()
+  set_target_properties(packlight_${name} PROPERTIES PACKLIGHT_DEPS "${ARG_DEPS}")
+  packlight_precompiled(${name} "${ARG_DEPS}")
 endfunction()
 
-# packlight_reuse_precompiled(TARGET OTHER): compiles with the precompiled headers of another target of the same kind and flags:
-#   packlight_graph has <ATen/ATen.h>, which costs 8 s a file, precompiled 1 s; graph_test has GoogleTest besides. ccache caches
-#   such files only with this argument and the sloppiness set in the root CMakeLists.txt.
-function(packlight_reuse_precompiled target other)
-  target_precompile_headers(${target} REUSE_FROM ${other})
+# packlight_precompile(TARGET header...): a precompiled header. ccache caches what uses one only with -fpch-preprocess and the
+#   sloppiness set in the root CMakeLists.txt.
+function(packlight_precompile target)
+  target_precompile_headers(${target} PRIVATE ${ARGN})
   target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+endfunction()
+
+# packlight_precompiled(ROOM DEPS [IS_TEST]): what a room, or its test, precompiles. Reading a precompiled header costs time too, so
+#   each kind of room has just the large ones that most of its files include: nlohmann's costs 2 s a file, <ATen/ATen.h> 8 s.
+#   The first room of a kind owns them, the others reuse them.
+function(packlight_precompiled room deps)
+  cmake_parse_arguments(ARG "IS_TEST" "" "" ${ARGN})
+  set(io_headers <nlohmann/json.hpp>)
+  set(graph_headers <ATen/ATen.h>)
+  set(import_headers <ATen/ATen.h> <nlohmann/json.hpp>)
+  if(room MATCHES "^(io|graph|import)$")
+    set(owner ${room})
+  elseif("import" IN_LIST deps)
+    set(owner import)
+  elseif("graph" IN_LIST deps)
+    set(owner graph)
+  elseif(ARG_IS_TEST)
+    set(owner base)
+  else()
+    return()
+  endif()
+  if(ARG_IS_TEST)
+    set(room_target ${room}_test)
+    set(owner_target ${owner}_test)
+    list(APPEND ${owner}_headers <gtest/gtest.h>)
+  else()
+    set(room_target packlight_${room})
+    set(owner_target packlight_${owner})
+  endif()
+  if(owner STREQUAL room)
+    packlight_precompile(${room_target} ${${room}_headers})
+  else()
+    target_precompile_headers(${room_target} REUSE_FROM ${owner_target})
+    target_compile_options(${room_target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  endif()
 endfunction()
 
 # packlight_compile_fast(TARGET): little optimization, for what spends its time elsewhere (tests, the command line).
@@ -55,7 +88,8 @@ function(packlight_flags target)
 endfunction()
 
 # packlight_test(ROOM [LIBS target...]): one GoogleTest program ROOM_test of every *_test.cpp beside the
-#   CMakeLists.txt that calls it.
+#   CMakeLists.txt that calls it. ctest runs it as a few shards and not test by test: a program that loads LibTorch takes most of
+#   a second to start.
 function(packlight_test room)
   cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
@@ -66,13 +100,13 @@ function(packlight_test room)
     PACKLIGHT_SOURCE_DIR="${PROJECT_SOURCE_DIR}" PACKLIGHT_BINARY_DIR="${PROJECT_BINARY_DIR}")
   packlight_flags(${room}_test)
   packlight_compile_fast(${room}_test)
-  get_target_property(precompiled packlight_${room} PRECOMPILE_HEADERS_REUSE_FROM)
-  if("${room}" STREQUAL "graph")
-    target_precompile_headers(${room}_test PRIVATE <ATen/ATen.h> <gtest/gtest.h>)
-    target_compile_options(${room}_test PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
-  elseif(precompiled)
-    packlight_reuse_precompiled(${room}_test graph_test)
-  endif()
-  gtest_discover_tests(${room}_test TEST_PREFIX ${room}. NO_PRETTY_VALUES DISCOVERY_TIMEOUT 120
-                       PROPERTIES TIMEOUT 900)
+  get_target_property(deps packlight_${room} PACKLIGHT_DEPS)
+  packlight_precompiled(${room} "${deps}" IS_TEST)
+  set(shards 4)
+  foreach(shard RANGE 1 ${shards})
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${room}.${shard} COMMAND ${room}_test)
+    set_tests_properties(${room}.${shard} PROPERTIES TIMEOUT 900
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

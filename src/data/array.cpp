@@ -1,5 +1,6 @@
 #include "data/array.h"
 
+#include <fmt/format.h>
 #include <cstring>
 
 #include "base/fail.h"

@@ -1,5 +1,6 @@
 #include "deploy/onnx_scope.h"
 
+#include <fmt/format.h>
 #include <ATen/ATen.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 #include "eval/classification.h"
 
+#include <fmt/format.h>
 #include <ATen/ATen.h>
 
 #include <chrono>

@@ -1,5 +1,6 @@
 #include "eval/compare_networks.h"
 
+#include <fmt/format.h>
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 

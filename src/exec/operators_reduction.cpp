@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <ATen/ATen.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 #include "io/compressed_tensors.h"
 
+#include <fmt/format.h>
 #include <cstring>
 
 #include "base/fail.h"

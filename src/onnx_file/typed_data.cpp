@@ -1,5 +1,6 @@
 #include "onnx_file/typed_data.h"
 
+#include <fmt/format.h>
 #include <cstring>
 #include <vector>
 

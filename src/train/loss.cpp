@@ -1,5 +1,6 @@
 #include "train/loss.h"
 
+#include <fmt/format.h>
 #include <ATen/ATen.h>
 
 #include <array>
