@@ -14,6 +14,8 @@
 #include "io/compressed_tensors.h"
 #include "io/decoder_config.h"
 #include "io/gguf.h"
+#include "io/network_json.h"
+#include "io/network_package.h"
 #include "io/npy.h"
 #include "io/package.h"
 #include "io/package_json.h"
@@ -135,6 +137,21 @@ inline void package_metadata(std::span<const std::byte> bytes) {
   io::package_metadata_to_json(metadata);
 }
 
+inline void network_package(const io::NetworkPackage& package) {
+  for (const io::NetworkTensor& tensor : io::network_tensors(*package.network())) {
+    if (tensor.attribute != nullptr) {
+      use(*tensor.attribute);
+    } else if (!tensor.constant->is_packed()) {
+      use(tensor.constant->record);
+    } else {
+      const codec::EncodedTensor& tiles = tensor.constant->packed;
+      std::vector<float> row(tiles.cols);
+      codec::decode_rows(tiles, tiles.rows - 1, tiles.rows, row.data());
+    }
+  }
+  package.damaged_blocks();
+}
+
 inline void package(std::span<const std::byte> bytes) {
   // As a mapped file: the start on a line, and nothing readable after the end.
   const std::shared_ptr<std::byte> copy(
@@ -142,7 +159,10 @@ inline void package(std::span<const std::byte> bytes) {
           ::operator new(std::max<size_t>(bytes.size(), 1), std::align_val_t(64))),
       [](std::byte* p) { ::operator delete(p, std::align_val_t(64)); });
   std::copy(bytes.begin(), bytes.end(), copy.get());
-  const io::Package package = io::Package::parse({copy.get(), bytes.size()}, copy, "fuzz.plk");
+  const std::span<const std::byte> view(copy.get(), bytes.size());
+  if (io::probe_package_kind(view) == io::PackageKind::kNetwork)
+    return network_package(io::NetworkPackage::parse(view, copy, "fuzz.plk"));
+  const io::Package package = io::Package::parse(view, copy, "fuzz.plk");
   for (const io::TensorSpec& spec : io::decoder_tensors(package.config())) {
     const codec::EncodedTensor tensor = package.tensor(spec.name);
     codec::check_sizes(tensor, spec.name);

@@ -10,7 +10,8 @@
 namespace packlight::fuzz {
 
 // The tensors that stand beside a network's JSON: by their names, whatever it says.
-inline io::NetworkConstant network_constant(const std::string& name) {
+inline io::NetworkConstant network_constant(const io::NetworkTensorSpec& spec) {
+  const std::string& name = spec.name;
   alignas(64) static constexpr std::array<std::byte, 1024> zeros{};
   io::NetworkConstant constant;
   io::TensorRecord& record = constant.record;
@@ -48,7 +49,7 @@ inline void network(std::span<const std::byte> bytes) {
         tensor.constant != nullptr ? *tensor.constant : io::NetworkConstant{*tensor.attribute, {}});
     if (!added.second) std::abort();
   }
-  const auto find = [&](const std::string& name) { return stored.at(name); };
+  const auto find = [&](const io::NetworkTensorSpec& spec) { return stored.at(spec.name); };
   const io::Network again = io::network_from_json(written, find, "fuzz.plk");
   if (io::network_to_json(again) != written) std::abort();
 }

@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/mapped_file.h"
+#include "io/package_file.h"
 #include "io/safetensors.h"
 
 namespace packlight::io {
@@ -136,6 +137,8 @@ ModelKind detect_model_kind(const fs::path& path) {
   bool package = false;
   if (bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0) return ModelKind::kGguf;
   if (looks_like_safetensors(bytes, &package)) {
+    if (package && probe_package_kind(bytes) == PackageKind::kNetwork)
+      return ModelKind::kNetworkPackage;
     if (package) return ModelKind::kPackage;
     fail(ErrorCode::kUnsupported,
          "[io] '{}' is a plain safetensors file: give the model folder with its config.json",
@@ -143,7 +146,7 @@ ModelKind detect_model_kind(const fs::path& path) {
   }
   if (looks_like_onnx(bytes)) return ModelKind::kOnnx;
   fail(ErrorCode::kUnsupported,
-       "[io] '{}' is no GGUF file, Hugging Face folder or package", path.string());
+       "[io] '{}' is no GGUF file, Hugging Face folder, package or ONNX file", path.string());
 }
 
 const char* model_kind_name(ModelKind kind) {
@@ -154,6 +157,8 @@ const char* model_kind_name(ModelKind kind) {
       return "Hugging Face folder";
     case ModelKind::kPackage:
       return "package";
+    case ModelKind::kNetworkPackage:
+      return "network package";
     case ModelKind::kOnnx:
       return "ONNX";
   }

@@ -26,8 +26,12 @@ HfFolder read_hf_folder(const std::filesystem::path& path);
 
 // What a path holds, from its bytes and not its name. Errors: NotFound; Unsupported when it is none
 // of these.
-enum class ModelKind { kGguf, kHfFolder, kPackage, kOnnx };
+enum class ModelKind { kGguf, kHfFolder, kPackage, kNetworkPackage, kOnnx };
 ModelKind detect_model_kind(const std::filesystem::path& path);
 const char* model_kind_name(ModelKind kind);
+// A network (ONNX, or a package of one), not a language model.
+inline bool is_network(ModelKind kind) {
+  return kind == ModelKind::kNetworkPackage || kind == ModelKind::kOnnx;
+}
 
 }  // namespace packlight::io

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -69,6 +70,7 @@ struct Network {
   std::vector<NetworkValue> values;
   std::vector<NetworkNode> nodes;  // in an order in which every value is made before it is used
   std::vector<int32_t> inputs, outputs;
+  std::map<std::string, std::string> metadata;  // what its file said besides: an alphabet, say
 };
 
 }  // namespace packlight::io

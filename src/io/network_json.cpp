@@ -9,8 +9,6 @@
 namespace packlight::io {
 namespace {
 
-using ConstantReader = std::function<NetworkConstant(const std::string& tensor)>;
-
 constexpr int64_t kLargestDim = int64_t{1} << 40;
 constexpr codec::DType kDenseTypes[] = {codec::DType::kF64,  codec::DType::kF32, codec::DType::kF16,
                                         codec::DType::kBF16, codec::DType::kI64, codec::DType::kI32,
@@ -113,50 +111,67 @@ std::vector<NetworkDim> as_shape(const Json& value, const Place& place) {
   return shape;
 }
 
+// "packed": the tiles of a matrix whose rows are the first dimension of the shape.
+void read_packing(const Json& json, NetworkTensorSpec& spec, const Place& place) {
+  if (!json.is_object()) corrupt(place, "'packed' is {}, not an object", shown(json));
+  codec::EncodedTensor& tiles = spec.packed.emplace();
+  tiles.dtype = as_type(member(json, "type", place), kPackedTypes, place);
+  tiles.group_size = as_integer(member(json, "group_size", place), "group_size", place);
+  const Json& symmetric = member(json, "symmetric", place);
+  if (!symmetric.is_boolean()) corrupt(place, "'symmetric' is {}, not a boolean", shown(symmetric));
+  spec.symmetric = symmetric.get<bool>();
+  if (spec.dtype != codec::DType::kF32 || spec.shape.empty())
+    corrupt(place, "a packed tensor stands for a matrix of F32");
+  tiles.rows = spec.shape[0];
+  tiles.cols = 1;
+  for (size_t i = 1; i < spec.shape.size(); ++i)
+    tiles.cols *= spec.shape[i];  // as_shape() bounds it
+}
+
+void check_packing(const NetworkTensorSpec& spec, const NetworkConstant& read, const Place& place) {
+  const codec::EncodedTensor &wanted = *spec.packed, &tiles = read.packed;
+  if (tiles.dtype != wanted.dtype || tiles.group_size != wanted.group_size ||
+      tiles.symmetric() != spec.symmetric)
+    corrupt(place, "tensor '{}' is packed in another way than the network says", spec.name);
+  if (!read.record.bytes.empty() || tiles.rows != wanted.rows || tiles.cols != wanted.cols)
+    corrupt(place, "tensor '{}' is {}x{} tiles, which are not its shape", spec.name, tiles.rows,
+            tiles.cols);
+  codec::check_sizes(tiles, spec.name);
+}
+
 // The tensor that an object {"tensor", "type", "shape"} names.
-NetworkConstant as_constant(const Json& json, const ConstantReader& constant, const Place& place) {
-  const std::string name = name_of(json, "tensor", place);
-  const codec::DType dtype = as_type(member(json, "type", place), kDenseTypes, place);
-  std::vector<int64_t> shape;
+NetworkConstant as_constant(const Json& json, const NetworkTensorReader& tensor,
+                            const Place& place) {
+  NetworkTensorSpec spec;
+  spec.name = name_of(json, "tensor", place);
+  spec.dtype = as_type(member(json, "type", place), kDenseTypes, place);
   for (const NetworkDim& dim : as_shape(member(json, "shape", place), place)) {
-    if (dim.value < 0) corrupt(place, "the shape of tensor '{}' is not all numbers", name);
-    shape.push_back(dim.value);
+    if (dim.value < 0) corrupt(place, "the shape of tensor '{}' is not all numbers", spec.name);
+    spec.shape.push_back(dim.value);
   }
-  NetworkConstant read = constant(name);
+  if (const Json* packed = find(json, "packed")) read_packing(*packed, spec, place);
+  NetworkConstant read = tensor(spec);
   TensorRecord& record = read.record;
-  if (record.dtype != dtype || record.shape != shape)
-    corrupt(place, "tensor '{}' is not of the type and shape that the network says", name);
-  const Json* packed = find(json, "packed");
-  if ((packed != nullptr) != read.is_packed())
-    corrupt(place, "tensor '{}' is {}packed", name, read.is_packed() ? "" : "not ");
-  if (packed == nullptr) {
-    if (record.bytes.size() != tensor_bytes(dtype, shape, name, place))
-      corrupt(place, "tensor '{}' has {} bytes, not those of its shape", name, record.bytes.size());
-    align_record(record);
+  if (record.dtype != spec.dtype || record.shape != spec.shape)
+    corrupt(place, "tensor '{}' is not of the type and shape that the network says", spec.name);
+  if (spec.packed.has_value() != read.is_packed())
+    corrupt(place, "tensor '{}' is {}packed", spec.name, read.is_packed() ? "" : "not ");
+  if (spec.packed) {
+    check_packing(spec, read, place);
     return read;
   }
-  if (!packed->is_object()) corrupt(place, "'packed' is {}, not an object", shown(*packed));
-  const codec::EncodedTensor& tiles = read.packed;
-  const Json& group = member(*packed, "group_size", place);
-  if (tiles.dtype != as_type(member(*packed, "type", place), kPackedTypes, place) ||
-      tiles.group_size != as_integer(group, "group_size", place) ||
-      member(*packed, "symmetric", place) != Json(tiles.symmetric()))
-    corrupt(place, "tensor '{}' is packed in another way than the network says", name);
-  int64_t cols = 1;
-  for (size_t i = 1; i < shape.size(); ++i) cols *= shape[i];  // as_shape() bounds it
-  if (dtype != codec::DType::kF32 || shape.empty() || !record.bytes.empty() ||
-      tiles.rows != shape[0] || tiles.cols != cols)
-    corrupt(place, "tensor '{}' is {}x{} tiles, which are not its shape", name, tiles.rows,
-            tiles.cols);
-  codec::check_sizes(tiles, name);
+  if (record.bytes.size() != tensor_bytes(spec.dtype, spec.shape, spec.name, place))
+    corrupt(place, "tensor '{}' has {} bytes, not those of its shape", spec.name,
+            record.bytes.size());
+  align_record(record);
   return read;
 }
 
 // One network: the outermost or a subgraph.
 class Reader {
  public:
-  Reader(const ConstantReader& constant, Place place, int nesting)
-      : constant_(constant), place_(std::move(place)), nesting_(nesting) {}
+  Reader(const NetworkTensorReader& tensor, Place place, int nesting)
+      : tensor_(tensor), place_(std::move(place)), nesting_(nesting) {}
 
   Network run(const Json& json) {
     if (nesting_ > kMaxNetworkNesting)
@@ -169,10 +184,17 @@ class Reader {
     for (const Json& node : list(json, "nodes", place_)) read_node(node);
     network_.outputs = indices(list(json, "outputs", place_), "outputs", place_, false);
     for (const int32_t id : network_.outputs) expect_made(id, place_);
+    if (const Json* metadata = find(json, "metadata")) read_metadata(*metadata);
     return std::move(network_);
   }
 
  private:
+  void read_metadata(const Json& json) {
+    if (!json.is_object()) corrupt(place_, "'metadata' is {}, not an object", shown(json));
+    for (const auto& [key, value] : json.items())
+      network_.metadata[key] = as_text(value, "metadata", place_);
+  }
+
   void read_values(const Json& json) {
     if (json.size() > INT32_MAX) corrupt(place_, "{} values are too many", json.size());
     network_.values.reserve(json.size());
@@ -184,7 +206,7 @@ class Reader {
       value.name = name_of(one, "name", place);
       if (!names.insert(value.name).second) corrupt(place, "two values are named '{}'", value.name);
       if (one.contains("tensor")) {
-        value.constant = as_constant(one, constant_, fmt::format("{} '{:.60}'", place, value.name));
+        value.constant = as_constant(one, tensor_, fmt::format("{} '{:.60}'", place, value.name));
         value.shape.emplace();
         for (const int64_t dim : value.constant->record.shape) value.shape->push_back({dim, ""});
       } else {
@@ -299,11 +321,11 @@ class Reader {
     } else if (kind == "strings") {
       slot = each<std::string>(value, "strings", place, as_text);
     } else if (kind == "tensor") {
-      NetworkConstant tensor = as_constant(json, constant_, place);
+      NetworkConstant tensor = as_constant(json, tensor_, place);
       if (tensor.is_packed()) corrupt(place, "it is packed");
       slot = std::move(tensor.record);
     } else if (kind == "graph") {
-      slot = std::make_shared<const Network>(Reader(constant_, place, nesting_ + 1).run(value));
+      slot = std::make_shared<const Network>(Reader(tensor_, place, nesting_ + 1).run(value));
     } else {
       corrupt(place, "unknown kind {}", shown(kind));
     }
@@ -365,7 +387,7 @@ class Reader {
     }
   }
 
-  const ConstantReader& constant_;
+  const NetworkTensorReader& tensor_;
   const Place place_;
   const int nesting_;
   Network network_;
@@ -375,10 +397,9 @@ class Reader {
 
 }  // namespace
 
-Network network_from_json(const Json& json,
-                          const std::function<NetworkConstant(const std::string& tensor)>& constant,
+Network network_from_json(const Json& json, const NetworkTensorReader& tensor,
                           std::string_view origin) {
-  return Reader(constant, fmt::format("'{}'", origin), 0).run(json);
+  return Reader(tensor, fmt::format("'{}'", origin), 0).run(json);
 }
 
 }  // namespace packlight::io

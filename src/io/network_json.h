@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,14 +28,26 @@ Json network_to_json(const Network& network);
 // Every tensor that network_to_json() mentions, in the order in which it does.
 std::vector<NetworkTensor> network_tensors(const Network& network);
 
-// constant: the tensor that is stored under a name (dense bytes of the size of dtype and shape, or
-// packed ones); what it gives must be of the type and shape that the JSON says. Safe for hostile
-// JSON: what comes back has every index in range, every value made once and before it is used, and
-// If and Loop with the subgraphs that their inputs and outputs ask for. Errors: Corrupt naming
-// `origin`, node and rule; what `constant` throws.
-Network network_from_json(const Json& json,
-                          const std::function<NetworkConstant(const std::string& tensor)>& constant,
+// What the JSON says of a tensor that is stored beside it; sizes are bounded (2^40 elements).
+struct NetworkTensorSpec {
+  std::string name;
+  codec::DType dtype;
+  std::vector<int64_t> shape;
+  // Packed: dtype, rows, cols and group_size of the tiles; its spans are empty.
+  std::optional<codec::EncodedTensor> packed;
+  bool symmetric = true;  // of a packed one
+};
+using NetworkTensorReader = std::function<NetworkConstant(const NetworkTensorSpec&)>;
+
+// tensor: gives what is stored under a name (dense bytes, or packed ones); it must be of the type,
+// shape and packing that the JSON says. Safe for hostile JSON: what comes back has every index in
+// range, every value made once and before it is used, and If and Loop with the subgraphs that their
+// inputs and outputs ask for. Errors: Corrupt naming `origin`, node and rule; what `tensor` throws.
+Network network_from_json(const Json& json, const NetworkTensorReader& tensor,
                           std::string_view origin);
+
+// The name under which a package stores the JSON; no tensor of the network is called so.
+inline constexpr const char* kNetworkBlob = "network";
 
 inline constexpr int kMaxNetworkNesting = 32;  // subgraphs in subgraphs
 inline constexpr size_t kMaxNetworkRank = 64;

@@ -3,7 +3,7 @@
 
 #include "base/fail.h"
 #include "io/network_json.h"
-#include "io/package_json.h"
+#include "io/package_file.h"
 
 namespace packlight::io {
 namespace {
@@ -33,6 +33,7 @@ class Writer {
     json["nodes"] = std::move(nodes);
     json["inputs"] = indices(network.inputs);
     json["outputs"] = indices(network.outputs);
+    for (const auto& [key, value] : network.metadata) json["metadata"][text(key)] = text(value);
     return json;
   }
 
@@ -140,7 +141,8 @@ class Writer {
     return {{"graph", network(*value, path + ".", nesting + 1)}};
   }
 
-  std::set<std::string> names_;
+  // What a package and its safetensors header call something else.
+  std::set<std::string> names_ = {kNetworkBlob, "__metadata__"};
 };
 
 }  // namespace

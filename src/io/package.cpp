@@ -1,35 +1,13 @@
 #include "io/package.h"
 
-#include <algorithm>
-#include <bit>
-
 #include "base/fail.h"
-#include "base/hash.h"
 #include "base/mapped_file.h"
-#include "codec/tile.h"
 #include "io/package_json.h"
 
 namespace packlight::io {
-namespace {
 
 using codec::DType;
 using codec::EncodedTensor;
-
-// Stored sizes are whole lines; the padding is not part of the tensor.
-std::span<const std::byte> strip_padding(std::span<const std::byte> stored, uint64_t size,
-                                         const std::string& name, const std::string& path) {
-  if (stored.size() != padded_to_line(size)) {
-    fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': {} bytes, its format and shape need {}",
-         path, name, stored.size(), padded_to_line(size));
-  }
-  if (reinterpret_cast<uintptr_t>(stored.data()) % kLineBytes != 0) {
-    fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': not aligned to {} bytes", path, name,
-         kLineBytes);
-  }
-  return stored.first(size);
-}
-
-}  // namespace
 
 Package Package::open(const std::filesystem::path& path) {
   auto file = base::MappedFile::open(path);
@@ -40,25 +18,9 @@ Package Package::open(const std::filesystem::path& path) {
 Package Package::parse(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
                        std::filesystem::path path) {
   Package package;
-  const std::string origin = path.string();
-  package.path_ = std::move(path);
-  package.size_bytes_ = bytes.size();
-  package.owner_ = owner;
-  package.file_ = parse_safetensors(bytes, std::move(owner), origin);
-  const auto entry = package.file_.metadata.find(kPackageKey);
-  if (entry == package.file_.metadata.end()) {
-    fail(ErrorCode::kCorrupt, "[package] '{}' has no metadata entry '{}', so it is no package",
-         origin, kPackageKey);
-  }
-  if (entry->second.size() >= kMaxMetadataBytes) {
-    fail(ErrorCode::kCorrupt, "[package] '{}': {} bytes of metadata, the limit is {}", origin,
-         entry->second.size(), kMaxMetadataBytes);
-  }
-  const Json metadata = base::parse_json(entry->second, origin);
-  package.metadata_ = package_metadata_from_json(metadata, origin);
-  package.metadata_checksum_ = metadata_checksum(metadata);
-  for (size_t i = 0; i < package.file_.tensors.size(); ++i)
-    package.index_[package.file_.tensors[i].name] = i;
+  package.file_ = PackageFile::parse(bytes, std::move(owner), std::move(path));
+  const std::string& origin = package.file_.origin();
+  package.metadata_ = package_metadata_from_json(package.file_.metadata(), origin);
   for (const TensorSpec& spec : decoder_tensors(package.config())) package.add_weight(spec);
   for (const auto& [name, format] : package.metadata_.formats) {
     if (!package.weights_.contains(name)) {
@@ -70,12 +32,11 @@ Package Package::parse(std::span<const std::byte> bytes, std::shared_ptr<const v
 }
 
 void Package::add_weight(const TensorSpec& spec) {
-  const std::string origin = path_.string();
-  const TensorRecord& record = stored(spec.name);
+  const std::string& origin = file_.origin();
+  const TensorRecord& record = file_.stored(spec.name);
   EncodedTensor tensor;
   tensor.rows = spec.rows;
   tensor.cols = spec.cols;
-  tensor.owner = owner_;
   if (spec.is_vector) {
     if (record.dtype != DType::kF32 || record.elements() != spec.cols) {
       fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': {} {} values, the model needs {} F32",
@@ -84,48 +45,24 @@ void Package::add_weight(const TensorSpec& spec) {
     tensor.data = record.bytes;
     tensor.owner = record.owner;
   } else {
-    const auto format = metadata_.formats.find(spec.name);
-    if (format == metadata_.formats.end() || format->second.dtype == DType::kF32) {
+    const auto it = metadata_.formats.find(spec.name);
+    if (it == metadata_.formats.end() || it->second.dtype == DType::kF32) {
       fail(ErrorCode::kCorrupt, "[package] '{}': matrix '{}' has no packed format", origin,
            spec.name);
     }
-    attach_tiles(spec, format->second, tensor);
+    const WeightFormat& format = it->second;
+    tensor.dtype = format.dtype;
+    if (format.dtype != DType::kTileF16)
+      tensor.group_size = format.group_size == 0 ? spec.cols : format.group_size;
+    tensor = file_.tiles(spec.name, std::move(tensor), format.symmetric);
   }
   weights_.emplace(spec.name, std::move(tensor));
-}
-
-void Package::attach_tiles(const TensorSpec& spec, const WeightFormat& format,
-                           EncodedTensor& tensor) const {
-  const std::string origin = path_.string();
-  tensor.dtype = format.dtype;
-  const bool grouped = format.dtype != DType::kTileF16;
-  if (grouped) tensor.group_size = format.group_size == 0 ? spec.cols : format.group_size;
-  codec::TileSizes sizes;
-  try {
-    sizes = codec::tile_sizes(format.dtype, spec.rows, spec.cols, tensor.group_size);
-  } catch (const Error& e) {
-    fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': {}", origin, spec.name, e.what());
-  }
-  tensor.data = strip_padding(stored(spec.name).bytes, sizes.data_bytes, spec.name, origin);
-  if (!grouped) return;
-  const std::string scales = spec.name + kScalesSuffix, zeros = spec.name + kZerosSuffix;
-  tensor.scales = strip_padding(stored(scales).bytes, sizes.scale_bytes, scales, origin);
-  if (!format.symmetric)
-    tensor.zeros = strip_padding(stored(zeros).bytes, sizes.zero_bytes, zeros, origin);
-}
-
-const TensorRecord& Package::stored(const std::string& name) const {
-  const auto it = index_.find(name);
-  if (it == index_.end()) {
-    fail(ErrorCode::kCorrupt, "[package] '{}': tensor '{}' is missing", path_.string(), name);
-  }
-  return file_.tensors[it->second];
 }
 
 codec::EncodedTensor Package::tensor(std::string_view name) const {
   const auto it = weights_.find(name);
   if (it == weights_.end())
-    fail(ErrorCode::kNotFound, "[package] '{}' has no weight '{}'", path_.string(), name);
+    fail(ErrorCode::kNotFound, "[package] '{}' has no weight '{}'", file_.origin(), name);
   return it->second;
 }
 
@@ -136,29 +73,17 @@ const WeightFormat& Package::format(std::string_view name) const {
   const auto it = metadata_.formats.find(std::string(name));
   if (it != metadata_.formats.end()) return it->second;
   if (!contains(name))
-    fail(ErrorCode::kNotFound, "[package] '{}' has no weight '{}'", path_.string(), name);
+    fail(ErrorCode::kNotFound, "[package] '{}' has no weight '{}'", file_.origin(), name);
   return kVector;
 }
 
 std::span<const std::byte> Package::blob(std::string_view name) const {
-  const auto it = index_.find(name);
-  return it == index_.end() ? std::span<const std::byte>() : file_.tensors[it->second].bytes;
+  const TensorRecord* record = file_.find(name);
+  return record == nullptr ? std::span<const std::byte>() : record->bytes;
 }
 
-std::shared_ptr<const void> Package::owner() const { return owner_; }
-
 std::vector<std::string> Package::damaged_blocks() const {
-  std::map<std::string, std::string> found = block_checksums(file_.tensors, config());
-  found[kMetadataBlock] = metadata_checksum_;
-  std::vector<std::string> damaged;
-  for (const auto& [block, checksum] : found) {
-    const auto kept = metadata_.checksums.find(block);
-    if (kept == metadata_.checksums.end() || kept->second != checksum) damaged.push_back(block);
-  }
-  for (const auto& [block, checksum] : metadata_.checksums) {
-    if (!found.contains(block)) damaged.push_back(block);
-  }
-  return damaged;
+  return file_.damaged_blocks(decoder_blocks(config()), metadata_.checksums);
 }
 
 }  // namespace packlight::io

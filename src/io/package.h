@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "codec/encoded_tensor.h"
 #include "io/decoder_config.h"
-#include "io/safetensors.h"
+#include "io/package_file.h"
 
 namespace packlight::io {
 
@@ -45,25 +45,25 @@ std::vector<TensorSpec> decoder_tensors(const DecoderConfig& config);
 // another name.
 std::string gguf_tensor_name(std::string_view name);
 
-// The one JSON entry ("packlight") of a package's safetensors metadata; under 64 kB.
+// The one JSON entry ("packlight") of a language model package's safetensors metadata; under 64 kB.
 struct PackageMetadata {
   int format_version = 1;
   DecoderConfig config;
   // Format of each weight by tensor name; stored as the commonest one plus exceptions.
   std::map<std::string, WeightFormat> formats;
   Json recipe;  // what quantize was asked for; verify --against applies it again
-  std::map<std::string, std::string>
-      checksums;  // kept compact: one XXH3 of each block's tensors, by block name, and of the metadata
+  std::map<std::string, std::string> checksums;  // kept compact: one XXH3 of each block's tensors,
+                                                 // by block name, and of the metadata
 };
 
-// A mapped package. Tensors carry Hugging Face names; a packed weight NAME is stored as the U8
-// tensors NAME, NAME.scales and (asymmetric) NAME.zeros, each padded to whole 64-byte lines;
-// vectors are F32. Layout: docs/formats/package.md.
+// A mapped package of a language model. Tensors carry Hugging Face names; a packed weight NAME is
+// stored as the U8 tensors NAME, NAME.scales and (asymmetric) NAME.zeros, each padded to whole
+// 64-byte lines; vectors are F32. Layout: docs/formats/package.md.
 class Package {
  public:
   // Reads and checks the header, not the checksums. Errors: as read_safetensors; Corrupt when a
   // tensor that the config needs is missing or has another size; Unsupported for a newer
-  // format_version.
+  // format_version, or a package of a network.
   static Package open(const std::filesystem::path& path);
   // The same over bytes that `owner` keeps alive; they must start at a multiple of 64.
   static Package parse(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
@@ -77,27 +77,19 @@ class Package {
   const WeightFormat& format(std::string_view name) const;
   // Raw bytes of a tensor that is no weight ("tokenizer", "calibration_tokens"); empty when absent.
   std::span<const std::byte> blob(std::string_view name) const;
-  std::shared_ptr<const void> owner() const;
-  uint64_t size_bytes() const { return size_bytes_; }
-  const std::filesystem::path& path() const { return path_; }
-  // Recomputes every checksum and returns the names of blocks that differ (empty: sound); "metadata"
-  // stands for everything in the metadata but the checksums themselves.
+  std::shared_ptr<const void> owner() const { return file_.owner(); }
+  uint64_t size_bytes() const { return file_.size_bytes(); }
+  const std::filesystem::path& path() const { return file_.path(); }
+  // Recomputes every checksum and returns the names of blocks that differ (empty: sound);
+  // "metadata" stands for everything in the metadata but the checksums themselves.
   std::vector<std::string> damaged_blocks() const;
 
  private:
-  const TensorRecord& stored(const std::string& name) const;
   void add_weight(const TensorSpec& spec);
-  void attach_tiles(const TensorSpec& spec, const WeightFormat& format,
-                    codec::EncodedTensor& tensor) const;
 
-  std::filesystem::path path_;
-  std::shared_ptr<const void> owner_;
-  uint64_t size_bytes_ = 0;
-  SafetensorsFile file_;
-  std::map<std::string, size_t, std::less<>> index_;                  // of every stored tensor
+  PackageFile file_;
   std::map<std::string, codec::EncodedTensor, std::less<>> weights_;  // padding stripped
   PackageMetadata metadata_;
-  std::string metadata_checksum_;  // as found
 };
 
 // Tensors to put in a package; spans must stay alive during the call.

@@ -1,18 +1,12 @@
 #include "io/package_json.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/fail.h"
-#include "base/hash.h"
-#include "base/mapped_file.h"
-#include "base/progress.h"
 #include "io/config_fields.h"
 
 namespace packlight::io {
 namespace {
-
-constexpr int kFormatVersion = 1;
 
 // {"default": "w4a8:g32", "int8:row": ["model.embed_tokens.weight"], ...}
 Json formats_to_json(const std::map<std::string, WeightFormat>& formats) {
@@ -56,14 +50,6 @@ std::map<std::string, WeightFormat> formats_from_json(const Json& json, const De
   return formats;
 }
 
-std::string block_of(std::string name, const std::map<std::string, std::string>& blocks) {
-  for (const std::string_view suffix : {kScalesSuffix, kZerosSuffix}) {
-    if (name.ends_with(suffix) && !blocks.contains(name)) name.resize(name.size() - suffix.size());
-  }
-  const auto it = blocks.find(name);
-  return it == blocks.end() ? name : it->second;
-}
-
 }  // namespace
 
 Json package_metadata_to_json(const PackageMetadata& metadata) {
@@ -75,15 +61,14 @@ Json package_metadata_to_json(const PackageMetadata& metadata) {
 }
 
 PackageMetadata package_metadata_from_json(const Json& json, std::string_view origin) {
+  PackageHeader header = package_header_from_json(json, origin);
+  if (header.kind != PackageKind::kDecoder) {
+    fail(ErrorCode::kUnsupported, "[package] '{}' holds a network, not a language model", origin);
+  }
   const ConfigFields fields(json, origin);
   PackageMetadata metadata;
-  const int64_t version = fields.integer("format_version");
-  if (version < 1 || version > kFormatVersion) {
-    fail(ErrorCode::kUnsupported, "[package] '{}': format version {}, this program reads 1 to {}",
-         origin, version, kFormatVersion);
-  }
-  metadata.format_version = static_cast<int>(version);
-  for (const std::string_view key : {"config", "formats", "checksums"}) {
+  metadata.format_version = header.format_version;
+  for (const std::string_view key : {"config", "formats"}) {
     const Json* value = fields.find(key);
     if (value == nullptr || !value->is_object()) {
       fail(ErrorCode::kCorrupt, "[package] '{}': metadata has no object '{}'", origin, key);
@@ -91,42 +76,22 @@ PackageMetadata package_metadata_from_json(const Json& json, std::string_view or
   }
   metadata.config = decoder_config_from_json(*fields.find("config"), origin);
   metadata.formats = formats_from_json(*fields.find("formats"), metadata.config, origin);
-  if (const Json* recipe = fields.find("recipe")) metadata.recipe = *recipe;
-  for (const auto& [block, checksum] : fields.find("checksums")->items()) {
-    if (!checksum.is_string()) {
-      fail(ErrorCode::kCorrupt, "[package] '{}': the checksum of '{}' is no text", origin, block);
-    }
-    metadata.checksums[block] = checksum.get<std::string>();
-  }
+  metadata.recipe = std::move(header.recipe);
+  metadata.checksums = std::move(header.checksums);
   return metadata;
 }
 
-std::string metadata_checksum(Json metadata) {
-  metadata.erase("checksums");
-  const std::string text = metadata.dump();
-  return base::hex64(base::hash64(std::as_bytes(std::span(text))));
-}
-
-std::map<std::string, std::string> block_checksums(std::span<const TensorRecord> tensors,
-                                                   const DecoderConfig& config) {
+BlockOf decoder_blocks(const DecoderConfig& config) {
   std::map<std::string, std::string> blocks;
   for (const TensorSpec& spec : decoder_tensors(config)) blocks[spec.name] = spec.block;
-  std::map<std::string, std::string> hashes;  // names and 8-byte hashes of a block, one after the other
-  uint64_t total = 0;
-  for (const TensorRecord& tensor : tensors) total += tensor.bytes.size();
-  base::Progress progress("Checksums", total);
-  for (const TensorRecord& tensor : tensors) {
-    if (tensor.name.starts_with(kPaddingPrefix)) continue;
-    progress.advance(tensor.bytes.size());
-    const uint64_t hash = base::hash64(tensor.bytes);
-    base::release_pages(tensor.bytes);
-    hashes[block_of(tensor.name, blocks)]
-        .append(tensor.name)
-        .append(reinterpret_cast<const char*>(&hash), sizeof(hash));
-  }
-  for (auto& [block, text] : hashes)
-    text = base::hex64(base::hash64(std::as_bytes(std::span(text))));
-  return hashes;
+  return [blocks = std::move(blocks)](std::string name) {
+    for (const std::string_view suffix : {kScalesSuffix, kZerosSuffix}) {
+      if (name.ends_with(suffix) && !blocks.contains(name))
+        name.resize(name.size() - suffix.size());
+    }
+    const auto it = blocks.find(name);
+    return it == blocks.end() ? name : it->second;
+  };
 }
 
 }  // namespace packlight::io

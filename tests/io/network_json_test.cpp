@@ -77,6 +77,7 @@ Network sample() {
                                  {"names", std::vector<std::string>{"Tanh", ""}}};
   network.inputs = {0, 1};
   network.outputs = {4, 3};
+  network.metadata = {{"character", "abc\n"}};
   return network;
 }
 
@@ -91,7 +92,7 @@ Network through_text(const Network& network) {
   }
   return network_from_json(
       base::parse_json(network_to_json(network).dump(), "x.plk"),
-      [&](const std::string& name) { return stored.at(name); }, "x.plk");
+      [&](const NetworkTensorSpec& spec) { return stored.at(spec.name); }, "x.plk");
 }
 
 void expect_same(const TensorRecord& got, const TensorRecord& want) {
@@ -134,6 +135,7 @@ void expect_same(const Network& got, const Network& want) {
   EXPECT_EQ(got.name, want.name);
   EXPECT_EQ(got.inputs, want.inputs);
   EXPECT_EQ(got.outputs, want.outputs);
+  EXPECT_EQ(got.metadata, want.metadata);
   ASSERT_EQ(got.values.size(), want.values.size());
   for (size_t i = 0; i < want.values.size(); ++i) {
     SCOPED_TRACE(want.values[i].name);
@@ -238,7 +240,15 @@ TEST(NetworkJsonTest, RefusesHostileNetworks) {
       {"constant of another shape", {{"/values/1/shape/0", 3}}, {"'w'", "shape"}},
       {"constant of another type", {{"/values/1/type", "I32"}}, {"'w'", "type"}},
       {"constant that is not there", {{"/values/1/tensor", "missing"}}, {"missing"}},
-      {"dense said to be packed", {{"/values/1/packed", Json::object()}}, {"not packed"}},
+      {"packing of nothing", {{"/values/1/packed", Json::object()}}, {"'w'", "'type' is missing"}},
+      {"dense said to be packed",
+       {{"/values/1/packed", {{"type", "TILE_INT8"}, {"group_size", 3}, {"symmetric", true}}}},
+       {"not packed"}},
+      {"packed integers", {{"/values/2/type", "I32"}}, {"'m'", "F32"}},
+      {"packing that is no yes or no",
+       {{"/values/2/packed/symmetric", 1}},
+       {"'symmetric'", "boolean"}},
+      {"metadata that is a number", {{"/metadata", {{"key", 1}}}}, {"'metadata'", "text"}},
       {"packed said to be dense", {{"/values/2/packed", nullptr}}, {"packed"}},
       {"packed in another way", {{"/values/2/packed/group_size", 64}}, {"another way"}},
       {"unknown kind of attribute", {{"/nodes/0/attributes/i", {{"bool", 1}}}}, {"'i'", "bool"}},

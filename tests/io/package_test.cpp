@@ -75,6 +75,15 @@ TEST(PackageTest, SamePackageSameBytes) {
   EXPECT_EQ(test::read_file(dir / "a"), test::read_file(dir / "b"));
 }
 
+// Packages outlive the programs that wrote them: the corpus has one from the beginning.
+TEST(PackageTest, WritesTheBytesItAlwaysDid) {
+  const TempDir dir;
+  TinyPackage().write(dir / "x.plk");
+  EXPECT_EQ(test::read_file(dir / "x.plk"),
+            test::read_file(std::filesystem::path(PACKLIGHT_SOURCE_DIR) /
+                            "tests/io/corpus/package/seed_tiny"));
+}
+
 TEST(PackageTest, DamageIsFoundInItsBlock) {
   const TempDir dir;
   TinyPackage().write(dir / "x.plk");
