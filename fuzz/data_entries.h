@@ -26,10 +26,17 @@ inline void picture(std::span<const std::byte> bytes) {
   touch(std::as_bytes(std::span(picture.pixels)));
 }
 
-// The file's steps over a small picture.
+// The file's steps over a small picture, and the same from JSON, as a package has them.
 inline void preprocess(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   data::Preprocess spec = data::parse_preprocess(text, "fuzz.yaml");
+  const Json json = data::preprocess_to_json(spec);
+  try {
+    if (data::preprocess_to_json(data::preprocess_from_json(json, "fuzz.plk")) != json)
+      std::abort();
+  } catch (const Error&) {
+    std::abort();
+  }
   for (auto* size : {&spec.resize, &spec.crop}) {
     if (*size && static_cast<int64_t>((*size)->height) * (*size)->width > 1 << 16) return;
   }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "data/array.h"
 #include "data/picture.h"
 
@@ -56,6 +57,11 @@ Preprocess parse_preprocess(std::string_view text, const std::string& origin);
 // The sidecar file of a model: its path with the extension replaced by .yaml (model.onnx ->
 // model.yaml); nullopt when there is none. Errors: as read_preprocess().
 std::optional<Preprocess> find_preprocess(const std::filesystem::path& model);
+
+// The same as JSON, for a package: every field but those that are absent. Errors of the second:
+// InvalidArgument as above.
+Json preprocess_to_json(const Preprocess& spec);
+Preprocess preprocess_from_json(const Json& json, const std::string& origin);
 
 // Steps with every choice made. Cheap to copy; const methods may be called by any thread.
 class Preprocessor {

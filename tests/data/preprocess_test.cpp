@@ -69,6 +69,45 @@ TEST(PreprocessYamlTest, RefusesByFileKeyValueAndRule) {
                [] { parse_preprocess(std::string(100000, '['), "m.yaml"); });
 }
 
+TEST(PreprocessJsonTest, HoldsWhatTheYamlSays) {
+  for (const char* inside :
+       {"scale: 0.5",
+        "resize: [48, 320], keep_aspect: pad, pad_at: start, pad_value: 114.5, channels: bgr, "
+        "scale: 0.00392156862745098, mean: [0.485, 0.456, 0.406], std: 0.1, layout: nhwc",
+        "resize: [1, 2], crop: [1, 1], keep_aspect: crop, channels: gray, mean: 3"}) {
+    SCOPED_TRACE(inside);
+    const Preprocess want = parse(inside);
+    const std::string text = preprocess_to_json(want).dump();
+    const Preprocess got = preprocess_from_json(base::parse_json(text, "x"), "x.plk");
+    EXPECT_EQ(preprocess_to_json(got).dump(), text);
+    EXPECT_EQ(got.mean, want.mean);
+    EXPECT_EQ(got.std, want.std);
+    EXPECT_EQ(got.scale, want.scale);
+    EXPECT_EQ(got.pad_value, want.pad_value);
+    EXPECT_EQ(got.channels, want.channels);
+    EXPECT_EQ(got.layout, want.layout);
+    EXPECT_EQ(got.keep_aspect, want.keep_aspect);
+    EXPECT_EQ(got.resize.has_value(), want.resize.has_value());
+    EXPECT_EQ(got.crop.has_value(), want.crop.has_value());
+  }
+}
+
+TEST(PreprocessJsonTest, RefusesByFileKeyValueAndRule) {
+  const auto refuse = [](const char* text, std::initializer_list<std::string> parts) {
+    SCOPED_TRACE(text);
+    expect_error(ErrorCode::kInvalidArgument, parts,
+                 [&] { preprocess_from_json(base::parse_json(text, "x"), "x.plk"); });
+  };
+  refuse("[]", {"'x.plk'", "object"});
+  refuse(R"({"resise": 3})", {"'x.plk'", "resise", "unknown key"});
+  refuse(R"({"scale": "1"})", {"scale", "\"1\"", "above 0"});
+  refuse(R"({"resize": [3]})", {"resize", "[3]"});
+  refuse(R"({"resize": [3, "4"]})", {"resize", "whole"});
+  refuse(R"({"mean": [1, null, 2]})", {"mean"});
+  refuse(R"({"channels": ["rgb"]})", {"channels", "rgb, bgr, gray"});
+  refuse(R"({"keep_aspect": "pad"})", {"without resize"});
+}
+
 TEST(PreprocessYamlTest, FindsTheSidecar) {
   const test::TempDir dir;
   EXPECT_FALSE(find_preprocess(dir / "model.onnx"));
