@@ -83,6 +83,12 @@ io::NetworkValue value_of(const graph::Value& value) {
 }
 
 io::NetworkNode node_of(const graph::Node& node) {
+  if (node.input_quant != graph::ActivationQuant::kNone) {
+    fail(ErrorCode::kUnsupported,
+         "[deploy] node '{}' ({}): its input is quantized per token, which the runtime does for "
+         "language models only",
+         node.name, node.op);
+  }
   io::NetworkNode out;
   out.name = node.name;
   out.op = node.op;

@@ -63,6 +63,15 @@ codec::DType dtype_of(at::ScalarType type) {
   fail(ErrorCode::kUnsupported, "[import] tensors of {} cannot be stored", c10::toString(type));
 }
 
+at::Tensor tensor_view(const io::TensorRecord& record) {
+  // LibTorch has no read-only tensors; nothing writes to a weight in place (the map would fault).
+  auto* data = const_cast<std::byte*>(record.bytes.data());
+  static std::byte nothing[8];
+  if (record.bytes.empty()) data = nothing;
+  return at::from_blob(
+      data, record.shape, [owner = record.owner](void*) {}, scalar_type_of(record.dtype));
+}
+
 graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record) {
   if (codec::is_ggml_block(record.dtype)) return record.encoded();
   const graph::ElementType type = dense_type(record.dtype);
@@ -71,10 +80,7 @@ graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecor
          "[import] '{}': tensor '{}' is stored as {}, which is no type for weights", path.string(),
          record.name, codec::info(record.dtype).name);
   }
-  // LibTorch has no read-only tensors; nothing writes to a weight in place (the map would fault).
-  auto* data = const_cast<std::byte*>(record.bytes.data());
-  return at::from_blob(
-      data, record.shape, [owner = record.owner](void*) {}, graph::to_scalar_type(type));
+  return tensor_view(record);
 }
 
 void mark_int8_inputs(graph::Graph& graph,
@@ -96,12 +102,13 @@ LanguageModel load(const std::filesystem::path& path) {
       return load_hf_folder(path);
     case io::ModelKind::kPackage:
       return load_package(path);
+    case io::ModelKind::kNetworkPackage:
     case io::ModelKind::kOnnx:
       break;
   }
   fail(ErrorCode::kUnsupported,
-       "[import] '{}' is an ONNX model; a language model is a GGUF file, a Hugging Face folder or "
-       "a package",
+       "[import] '{}' is a network, not a language model: those are GGUF files, Hugging Face "
+       "folders and their packages",
        path.string());
 }
 

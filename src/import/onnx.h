@@ -9,12 +9,12 @@
 
 namespace packlight::import {
 
-// A network that came as ONNX. Its values keep the file's names; dense weights are views of the
-// file's bytes.
+// A network that came as ONNX, or in a package. Its values keep the file's names; dense weights are
+// views of the file's bytes.
 struct OnnxNetwork {
   std::filesystem::path path;
   graph::Graph graph;                           // opset 23, whatever the file's
-  int64_t opset = 0;                            // of the file
+  int64_t opset = 0;                            // of the file; a package's is 23
   std::map<std::string, std::string> metadata;  // metadata_props: a recognizer's alphabet, say
   std::vector<std::string> notices;             // what was read otherwise than the file says
 };
@@ -28,5 +28,10 @@ struct OnnxNetwork {
 // operator, sparse tensors, sequences, maps, strings, an opset outside 7 to 23; Corrupt for a
 // cycle, a value that is missing or made twice, shapes that contradict each other.
 OnnxNetwork load_onnx(const std::filesystem::path& path);
+
+// The network that a package holds, node by node; packed weights stay packed, dense ones are views
+// of the mapped file. Checksums are not looked at. Errors: those of io::NetworkPackage; Corrupt for
+// a network that graph::verify() refuses.
+OnnxNetwork load_network_package(const std::filesystem::path& path);
 
 }  // namespace packlight::import

@@ -37,14 +37,6 @@ std::optional<graph::Shape> shape_of(const onnx::TypeProto::Tensor& type) {
 
 }  // namespace
 
-graph::Weight OnnxBuilder::weight(const io::TensorRecord& record) const {
-  auto* data = const_cast<std::byte*>(record.bytes.data());
-  static std::byte nothing[8];
-  if (record.bytes.empty()) data = nothing;
-  return at::from_blob(
-      data, record.shape, [owner = record.owner](void*) {}, scalar_type_of(record.dtype));
-}
-
 void OnnxBuilder::build(const onnx::GraphProto& proto) {
   graph_.name = proto.name().empty() ? "graph" : proto.name();
   graph_.origin = context_.origin();
@@ -78,7 +70,8 @@ void OnnxBuilder::add_initializers(const onnx::GraphProto& proto) {
       fail(ErrorCode::kCorrupt, "[onnx] '{}': two initializers are named '{}'", context_.origin(),
            tensor.name());
     }
-    scope_[tensor.name()] = graph_.add_weight(tensor.name(), weight(context_.model.tensor(tensor)));
+    scope_[tensor.name()] =
+        graph_.add_weight(tensor.name(), tensor_view(context_.model.tensor(tensor)));
   }
 }
 
@@ -223,7 +216,7 @@ void OnnxBuilder::read_attribute(const onnx::AttributeProto& given, OnnxNode& no
       node.attributes[name] = std::vector<std::string>(a.strings().begin(), a.strings().end());
       return;
     case onnx::AttributeProto::TENSOR:
-      node.attributes[name] = std::get<at::Tensor>(weight(context_.model.tensor(a.t())));
+      node.attributes[name] = tensor_view(context_.model.tensor(a.t()));
       return;
     case onnx::AttributeProto::GRAPH: {
       auto builder = std::make_unique<OnnxBuilder>(context_, this);

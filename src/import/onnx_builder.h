@@ -92,7 +92,6 @@ class OnnxBuilder {
   // Types and shapes of the node added last: how an older operator is rewritten may depend on them.
   void infer_last_node();
   std::string node_name(const std::string& wanted, const std::string& op);
-  graph::Weight weight(const io::TensorRecord& record) const;
 
   // The function whose body is being added, if any.
   struct Inlining {

@@ -17,6 +17,10 @@ LanguageModel load_package(const std::filesystem::path& path);
 // Errors: Unsupported for a dtype that is none of weights.
 graph::Weight as_weight(const std::filesystem::path& path, const io::TensorRecord& record);
 
+// A dense record of any type as a tensor: a view of its bytes, which it keeps alive. Nothing may
+// write to it.
+at::Tensor tensor_view(const io::TensorRecord& record);
+
 // The LibTorch dtype of a dense dtype. Errors: Unsupported.
 at::ScalarType scalar_type_of(codec::DType dtype);
 

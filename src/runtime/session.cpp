@@ -21,6 +21,8 @@ constexpr std::string_view kEndOfTurn[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id
 
 std::shared_ptr<const io::Package> open_package(const std::string& path) {
   const io::ModelKind kind = io::detect_model_kind(path);
+  if (kind == io::ModelKind::kNetworkPackage)
+    fail(ErrorCode::kUnsupported, "[session] {} holds a network, not a language model", path);
   if (kind != io::ModelKind::kPackage) {
     fail(ErrorCode::kUnsupported,
          "[session] {} is a {}, the runtime runs packages: make one with 'packlight quantize {} -o "

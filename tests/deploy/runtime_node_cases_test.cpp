@@ -1,10 +1,16 @@
-// The onnx package's own tests of every operator, through the importer and the runtime's engine.
+// The onnx package's own tests of every operator, through the importer, a package and the runtime's
+// engine.
 #include <cstring>
 
+#include "base/fail.h"
 #include "deploy/network.h"
+#include "deploy/network_package.h"
 #include "exec/executor.h"
+#include "io/network_json.h"
+#include "io/network_package.h"
 #include "onnx_node_cases.h"
 #include "runtime/network/engine.h"
+#include "temp_dir.h"
 
 namespace packlight {
 namespace {
@@ -30,11 +36,26 @@ at::Tensor copy_of(const runtime::Tensor& tensor) {
   return copy;
 }
 
+// What a package makes of a network: the same, read as a network or as a graph.
+std::shared_ptr<const io::Network> through_package(const graph::Graph& graph) {
+  const test::TempDir dir;
+  const auto path = dir / "case.plk";
+  deploy::write_network_package(graph, {}, path);
+  const Json want = io::network_to_json(*deploy::to_network(graph));
+  const io::NetworkPackage package = io::NetworkPackage::open(path);
+  if (io::network_to_json(*package.network()) != want)
+    fail(ErrorCode::kInternal, "the package holds another network");
+  const import::OnnxNetwork read = import::load_network_package(path);
+  if (io::network_to_json(*deploy::to_network(read.graph)) != want)
+    fail(ErrorCode::kInternal, "the package's graph is another network");
+  return package.network();
+}
+
 // Twice, and then with another plan in between where that is possible: what a run leaves must not
 // change the next.
 std::string failure(const test::OnnxCase& one, const std::filesystem::path& folder) {
   const import::OnnxNetwork model = import::load_onnx(folder / one.name / "model.onnx");
-  const auto network = deploy::to_network(model.graph);
+  const auto network = through_package(model.graph);
   for (const int threads : {1, 2}) {
     runtime::Engine engine(network, std::make_shared<base::ThreadPool>(threads));
     std::vector<at::Tensor> tensors;

@@ -1,5 +1,6 @@
 #include "runtime/network/engine.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -60,17 +61,26 @@ struct Scan {
 
 }  // namespace
 
+void check_operators(const io::Network& network) {
+  for (const io::NetworkNode& node : network.nodes) {
+    if (!is_control(node) && find_operator(node.op, node.domain) == nullptr) {
+      fail(ErrorCode::kUnsupported, "{}: operator '{}{}{}' is not implemented", node.label(),
+           node.domain, node.domain.empty() ? "" : ".", node.op);
+    }
+    for (const auto& [name, value] : node.attributes) {
+      const auto* subgraph = std::get_if<std::shared_ptr<const io::Network>>(&value);
+      if (subgraph != nullptr && *subgraph != nullptr) check_operators(**subgraph);
+    }
+  }
+}
+
 Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
     : network_(std::move(network)),
       pool_(std::move(pool)),
       arena_(nullptr, [](std::byte* p) { std::free(p); }) {
-  for (const io::NetworkNode& node : network_->nodes) {
+  check_operators(*network_);
+  for (const io::NetworkNode& node : network_->nodes)
     operators_.push_back(is_control(node) ? nullptr : find_operator(node.op, node.domain));
-    if (operators_.back() == nullptr && !is_control(node)) {
-      fail(ErrorCode::kUnsupported, "{}: operator '{}{}{}' is not implemented", node.label(),
-           node.domain, node.domain.empty() ? "" : ".", node.op);
-    }
-  }
   dynamic_.resize(network_->values.size());
 }
 
@@ -134,16 +144,37 @@ void Engine::prepare(std::span<const Tensor> inputs) {
   }
 }
 
-void Engine::run(std::span<const Tensor> inputs) {
+void Engine::plan(std::span<const Tensor> inputs) {
   check_inputs(inputs);
   if (!planned_for(inputs)) prepare(inputs);
+}
+
+void Engine::run(std::span<const Tensor> inputs) {
+  plan(inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int32_t id = network_->inputs[i];
     for (Plan::Slot& slot : plan_.slots) {
       if (slot.root == id) slot.tensor.data = inputs[i].data;  // the input and its views
     }
   }
-  for (size_t i = 0; i < network_->nodes.size(); ++i) run_node(i);
+  for (size_t i = 0; i < network_->nodes.size(); ++i) {
+    if (node_seconds_ == nullptr) {
+      run_node(i);
+      continue;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    run_node(i);
+    (*node_seconds_)[i] +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  for (const int32_t id : network_->outputs) expect_dense(id);
+}
+
+// What leaves a network has elements.
+void Engine::expect_dense(int32_t value) const {
+  if (plan_.slots[value].tensor.packed == nullptr) return;
+  fail(ErrorCode::kUnsupported, "[runtime] output '{}' of network '{}' is a packed weight",
+       network_->values[value].name, network_->name);
 }
 
 void Engine::run_node(size_t index) {

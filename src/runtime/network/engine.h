@@ -11,6 +11,10 @@
 
 namespace packlight::runtime {
 
+// Errors: Unsupported naming the first node, those of subgraphs included, whose operator is not
+// implemented.
+void check_operators(const io::Network& network);
+
 // Runs a network on the CPU. Memory besides the network's constants is one arena, planned for the
 // shapes of the inputs; other shapes make another plan (the last one is kept). Not thread-safe;
 // engines may share a network.
@@ -23,9 +27,17 @@ class Engine {
 
   // inputs: one for each of network().inputs, in order, with data. Outputs stay valid until the
   // next run. Errors: InvalidArgument for a type or shape that contradicts the network's, or that
-  // an operator refuses.
+  // an operator refuses; Unsupported for an output that is a packed weight.
   void run(std::span<const Tensor> inputs);
   const Tensor& output(size_t index) const { return plan_.slots[network_->outputs[index]].tensor; }
+
+  // Plans for inputs of these types and shapes, as a run does; their data is not looked at. Errors:
+  // as run().
+  void plan(std::span<const Tensor> inputs);
+
+  // From now on every run adds the time of each node, with its subgraphs, to (*seconds)[node];
+  // null: no longer. The vector must hold an element for each of network().nodes.
+  void profile(std::vector<double>* seconds) { node_seconds_ = seconds; }
 
   // Bytes of the arena for the last shapes.
   uint64_t arena_bytes() const { return plan_.arena_bytes; }
@@ -34,6 +46,7 @@ class Engine {
   void check_inputs(std::span<const Tensor> inputs) const;
   bool planned_for(std::span<const Tensor> inputs) const;
   void prepare(std::span<const Tensor> inputs);
+  void expect_dense(int32_t value) const;
   void run_node(size_t index);
   void run_dynamic(size_t index, std::span<const Tensor* const> inputs);
   void run_if(const io::NetworkNode& node, std::span<const Tensor* const> inputs);
@@ -47,6 +60,7 @@ class Engine {
   std::shared_ptr<base::ThreadPool> pool_;
   std::vector<const Operator*> operators_;  // by node; null for If and Loop
   Plan plan_;
+  std::vector<double>* node_seconds_ = nullptr;
   std::unique_ptr<std::byte[], void (*)(std::byte*)> arena_;
   uint64_t arena_size_ = 0;
   std::vector<std::unique_ptr<std::byte[]>> dynamic_;  // by value
