@@ -9,7 +9,6 @@
 #include "base/fail.h"
 #include "base/progress.h"
 #include "exec/data_inputs.h"
-#include "exec/executor.h"
 
 namespace packlight::eval {
 namespace {
@@ -142,15 +141,14 @@ std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank) {
   return reading;
 }
 
-TaskReport evaluate_task(const graph::Graph& graph, const graph::Graph* original,
+TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
                          data::Loader& loader, const TaskOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  exec::Executor executor(graph);
-  std::unique_ptr<exec::Executor> reference;
-  if (original != nullptr) reference = std::make_unique<exec::Executor>(*original);
-  const auto run = [&](exec::Executor& one, const graph::Graph& of, const data::Batch& batch) {
-    return answers_of(one.run(exec::input_tensors(of, batch)).at(of.value(of.outputs.at(0)).name),
-                      options.ctc_blank);
+  const auto run = [&](const NetworkSubject& one, const data::Batch& batch) {
+    const graph::Graph& graph = *one.graph;
+    return answers_of(
+        one.run(exec::input_tensors(graph, batch)).at(graph.value(graph.outputs.at(0)).name),
+        options.ctc_blank);
   };
   const int64_t all = loader.dataset().size();
   const int64_t total = options.most_samples > 0 ? std::min(options.most_samples, all) : all;
@@ -161,9 +159,9 @@ TaskReport evaluate_task(const graph::Graph& graph, const graph::Graph* original
   while (counts.samples() < total) {
     const auto batch = loader.next();
     if (!batch) break;
-    const Answers mine = run(executor, graph, *batch);
+    const Answers mine = run(network, *batch);
     counts.add(*batch, mine);
-    if (reference) counts.compare(mine, run(*reference, *original, *batch));
+    if (original != nullptr) counts.compare(mine, run(*original, *batch));
     progress.advance(batch->size());
   }
   TaskReport report = counts.report();

@@ -7,7 +7,7 @@
 
 #include "data/loader.h"
 #include "eval/estimate.h"
-#include "graph/graph.h"
+#include "eval/network_subject.h"
 
 namespace packlight::eval {
 
@@ -36,10 +36,10 @@ struct TaskOptions {
 // merged, blanks left out.
 std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank);
 
-// Runs the graph (its first output counts) over the loader's first epoch. `original`, when given,
-// runs on the same batches. Errors: those of data, exec; InvalidArgument when an output's shape
-// does not fit the labels.
-TaskReport evaluate_task(const graph::Graph& graph, const graph::Graph* original,
+// Runs the network (its first output counts) over the loader's first epoch. `original`, when given,
+// runs on the same batches. Errors: those of data, exec, runtime; InvalidArgument when an output's
+// shape does not fit the labels.
+TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
                          data::Loader& loader, const TaskOptions& options);
 
 }  // namespace packlight::eval

@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "base/fail.h"
-#include "exec/executor.h"
 #include "graph/weight.h"
 
 namespace packlight::eval {
@@ -59,9 +58,10 @@ double difference_of(const at::Tensor& a, const at::Tensor& b, const std::string
 
 }  // namespace
 
-NetworkDifference compare_networks(const graph::Graph& graph, const graph::Graph& original,
+NetworkDifference compare_networks(const NetworkSubject& network, const NetworkSubject& reference,
                                    const std::map<std::string, std::vector<int64_t>>& shapes,
                                    uint64_t seed) {
+  const graph::Graph &graph = *network.graph, &original = *reference.graph;
   if (graph.inputs.size() != original.inputs.size() ||
       graph.outputs.size() != original.outputs.size()) {
     fail(ErrorCode::kInvalidArgument,
@@ -70,9 +70,10 @@ NetworkDifference compare_networks(const graph::Graph& graph, const graph::Graph
          original.outputs.size());
   }
   at::Generator generator = at::detail::createCPUGenerator(seed);
-  std::unordered_map<std::string, at::Tensor> mine, theirs;
+  NetworkSubject::Arrays mine, theirs;
   for (size_t i = 0; i < original.inputs.size(); ++i) {
     const graph::Value& value = original.value(original.inputs[i]);
+    if (value.weight) continue;  // it has a value of its own
     const at::Tensor input = random_input(value, dims_of(value, shapes), generator);
     theirs[value.name] = input;
     const auto same_name = graph.find(value.name);
@@ -80,8 +81,7 @@ NetworkDifference compare_networks(const graph::Graph& graph, const graph::Graph
                                                  *same_name) != graph.inputs.end();
     mine[is_input ? value.name : graph.value(graph.inputs[i]).name] = input;
   }
-  exec::Executor a(graph), b(original);
-  const auto x = a.run(mine), y = b.run(theirs);
+  const auto x = network.run(mine), y = reference.run(theirs);
   NetworkDifference result;
   for (size_t i = 0; i < original.outputs.size(); ++i) {
     const std::string& name = original.value(original.outputs[i]).name;

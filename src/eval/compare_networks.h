@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/graph.h"
+#include "eval/network_subject.h"
 
 namespace packlight::eval {
 
@@ -14,12 +14,12 @@ struct NetworkDifference {
   std::string output;  // where it was found
 };
 
-// Runs both graphs on the same random inputs: floats normal (mean 0, deviation 1), integers 0 to 3,
-// booleans both. Inputs go by name, or by position where names differ; `shapes` fixes dimensions
+// Runs both networks on the same random inputs: floats normal (mean 0, deviation 1), integers 0 to
+// 3, booleans both. Inputs go by name, or by position where names differ; `shapes` fixes dimensions
 // that vary (by name of the original's input); those that are left over are 1 for the first and 64
 // for others. Errors: InvalidArgument when inputs, outputs or output shapes do not correspond, or
-// an output is not finite in one of them alone; those of exec.
-NetworkDifference compare_networks(const graph::Graph& graph, const graph::Graph& original,
+// an output is not finite in one of them alone; those of exec and runtime.
+NetworkDifference compare_networks(const NetworkSubject& network, const NetworkSubject& original,
                                    const std::map<std::string, std::vector<int64_t>>& shapes,
                                    uint64_t seed = 0);
 
