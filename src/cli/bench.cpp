@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -11,6 +9,8 @@
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "cli/bench_samples.h"
+#include "cli/option_scope.h"
 #include "cli/verbs.h"
 #include "io/hf_folder.h"
 #include "io/package.h"
@@ -25,33 +25,12 @@ struct BenchFlags {
   std::string model, kv = "f16";
   int64_t prompt = 512, decode = 128;
   int batch = 1, threads = 0, repetitions = 5;
-  bool json = false;
-};
-
-struct Samples {
-  std::vector<double> values;
-  double median() const {
-    std::vector<double> sorted = values;
-    std::sort(sorted.begin(), sorted.end());
-    const size_t n = sorted.size();
-    return n == 0 ? 0 : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
-  }
-  double min() const {
-    return values.empty() ? 0 : *std::min_element(values.begin(), values.end());
-  }
-  double max() const {
-    return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
-  }
+  std::vector<std::string> input_shapes;
+  bool json = false, profile = false;
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double peak_rss_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;
 }
 
 class Bench {
@@ -145,14 +124,14 @@ struct Results {
   uint64_t package_bytes = 0, weight_bytes = 0, kv_bytes = 0;
 };
 
-Results measure(const BenchFlags& flags) {
-  const io::ModelKind kind = io::detect_model_kind(flags.model);
+Results measure(const BenchFlags& flags, io::ModelKind kind) {
   if (kind != io::ModelKind::kPackage) {
     fail(ErrorCode::kUnsupported,
-         "[bench] {} is a {}; bench runs packages: make one with 'packlight quantize {} -o "
-         "model.plk --scheme w4a8 "
-         "--group-size 32'",
-         flags.model, io::model_kind_name(kind), flags.model);
+         "[bench] {} is a {}; bench runs packages: make one with 'packlight {}'", flags.model,
+         io::model_kind_name(kind),
+         kind == io::ModelKind::kOnnx
+             ? fmt::format("export {} --format plk -o network.plk", flags.model)
+             : fmt::format("quantize {} -o model.plk --scheme w4a8 --group-size 32", flags.model));
   }
   auto package = std::make_shared<const io::Package>(io::Package::open(flags.model));
   const int64_t positions = package->config().max_positions, longest = std::max(flags.prompt, flags.decode);
@@ -182,12 +161,6 @@ Results measure(const BenchFlags& flags) {
   results.weight_bytes = bench.decoder().weight_bytes_per_token();
   results.kv_bytes = bench.decoder().kv_cache_bytes();
   return results;
-}
-
-void add_samples(Json& json, const std::string& key, const Samples& samples, double unit) {
-  json[key] = samples.median() / unit;
-  json[key + "_min"] = samples.min() / unit;
-  json[key + "_max"] = samples.max() / unit;
 }
 
 void print(const BenchFlags& flags, const Results& r) {
@@ -239,21 +212,24 @@ void print(const BenchFlags& flags, const Results& r) {
 void add_bench(CLI::App& app) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* verb =
-      app.add_subcommand("bench", "Measure prefill and decode speed of a package (.plk)");
+      app.add_subcommand("bench",
+                         "Measure the speed of a package (.plk): of a language model's "
+                         "prefill and decoding, or of a network");
+  OptionScope decoder("a language model's"), network("a network's");
   verb->add_option("model", flags->model, "Package to measure")->required()->type_name("MODEL.plk");
-  verb->add_option("-p,--prompt-tokens", flags->prompt, "Tokens of the prompt; 0: no prefill")
+  decoder.add(verb->add_option("-p,--prompt-tokens", flags->prompt, "Tokens of the prompt; 0: no prefill")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
-  verb->add_option("-n,--decode-tokens", flags->decode,
+      ->capture_default_str());
+  decoder.add(verb->add_option("-n,--decode-tokens", flags->decode,
                    "Tokens decoded from an empty context; 0: no decoding")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
-  verb->add_option("--batch", flags->batch, "Sequences decoded together")
+      ->capture_default_str());
+  decoder.add(verb->add_option("--batch", flags->batch, "Sequences decoded together")
       ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  verb->add_option("--kv", flags->kv, "Key-value cache: f16 or q8")
+      ->capture_default_str());
+  decoder.add(verb->add_option("--kv", flags->kv, "Key-value cache: f16 or q8")
       ->check(CLI::IsMember({"f16", "q8"}))
-      ->capture_default_str();
+      ->capture_default_str());
   verb->add_option("--threads", flags->threads, "Threads; 0: one per processor")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -261,6 +237,11 @@ void add_bench(CLI::App& app) {
                    "Repetitions after the warm-up; the median is reported")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  network.add(verb->add_option(
+      "--input-shape", flags->input_shapes,
+      "NAME=1,3,48,320 for inputs whose size varies; inputs are random"));
+  network.add(verb->add_flag("--profile", flags->profile,
+                             "Time of each operator and node, from runs of their own"));
   verb->add_flag("--json", flags->json,
                  "One JSON object; speeds are medians, beside them the smallest and largest");
   verb->footer(
@@ -269,8 +250,18 @@ void add_bench(CLI::App& app) {
       "threads.\n"
       "Examples:\n"
       "  packlight bench model.plk\n"
-      "  packlight bench model.plk -p 0 -n 128 --batch 4 --json");
-  verb->callback([flags] { print(*flags, measure(*flags)); });
+      "  packlight bench model.plk -p 0 -n 128 --batch 4 --json\n"
+      "  packlight bench network.plk --input-shape 1,3,48,320 --threads 2 --profile");
+  verb->callback([flags, decoder, network] {
+    const io::ModelKind kind = io::detect_model_kind(flags->model);
+    if (kind == io::ModelKind::kNetworkPackage) {
+      decoder.expect_none("bench", flags->model, "a network");
+      return bench_network({flags->model, flags->input_shapes, flags->threads, flags->repetitions,
+                            flags->profile, flags->json});
+    }
+    network.expect_none("bench", flags->model, "a language model");
+    print(*flags, measure(*flags, kind));
+  });
 }
 
 }  // namespace packlight::cli

@@ -149,7 +149,9 @@ Inspection inspect_model(const std::string& path) {
     case io::ModelKind::kHfFolder: return inspect_hf(path);
     case io::ModelKind::kPackage: return inspect_package(path);
     default:
-      fail(ErrorCode::kUnsupported, "[inspect] '{}' is {}: inspect reads GGUF files, Hugging Face folders and packages",
+      fail(ErrorCode::kUnsupported,
+           "[inspect] '{}' is a {}: this program inspects GGUF files, Hugging Face folders and "
+           "language model packages",
            path, io::model_kind_name(kind));
   }
 }
@@ -282,7 +284,7 @@ void run(const Arguments& arguments) {
   }
 #endif
 #ifndef PACKLIGHT_RUNTIME_ONLY
-  if (io::detect_model_kind(arguments.model) == io::ModelKind::kOnnx) {
+  if (io::is_network(io::detect_model_kind(arguments.model))) {
     const Json network = inspect_network(arguments.model, arguments.input_shapes);
     if (arguments.json) {
       fmt::print("{}\n", network.dump(2, ' ', false, Json::error_handler_t::replace));
@@ -310,7 +312,8 @@ void add_inspect(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model is made of");
   verb->add_option("MODEL", arguments->model, "GGUF file, Hugging Face folder, ONNX file or package (.plk)")->required();
 #ifndef PACKLIGHT_RUNTIME_ONLY
-  verb->add_option("--input-shape", arguments->input_shapes, "ONNX: NAME=1,3,48,320; multiply-accumulates and memory are counted for it");
+  verb->add_option("--input-shape", arguments->input_shapes,
+                   "Network: NAME=1,3,48,320; multiply-accumulates and memory are counted for it");
   verb->add_flag("--graph", arguments->graph, "Print the network as operators, one a line");
 #endif
   verb->add_flag("--json", arguments->json, "Print JSON");
@@ -318,7 +321,8 @@ void add_inspect(CLI::App& app) {
       "Examples:\n"
       "  packlight inspect model.gguf\n"
       "  packlight inspect small.plk --json\n"
-      "  packlight inspect network.onnx --input-shape 1,3,224,224\n");
+      "  packlight inspect network.onnx --input-shape 1,3,224,224\n"
+      "  packlight inspect network.plk --input-shape 1,3,224,224\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/interrupt.h"
 #include "base/json.h"
+#include "cli/option_scope.h"
 #include "cli/verbs.h"
 #include "io/hf_folder.h"
 #include "packlight/session.h"
@@ -18,8 +19,8 @@ namespace packlight::cli {
 namespace {
 
 struct RunFlags {
-  std::string model, prompt, system, kv = "f16", output;
-  std::vector<std::string> inputs;
+  std::string model, prompt, system, kv = "f16";
+  NetworkRunFlags network;
   bool has_prompt = false, chat = false, raw = false, json = false;
   SessionOptions session;
   Request request;
@@ -143,11 +144,6 @@ void converse(Session& session, const RunFlags& flags) {
 }
 
 void run(RunFlags flags) {
-#ifndef PACKLIGHT_RUNTIME_ONLY
-  if (io::detect_model_kind(flags.model) == io::ModelKind::kOnnx) return run_network(flags.model, flags.inputs, flags.output, flags.json);
-#endif
-  if (!flags.inputs.empty() || !flags.output.empty())
-    fail(ErrorCode::kInvalidArgument, "[run] '{}' is a language model: --input and --output are a network's", flags.model);
   if (flags.chat && flags.raw)
     fail(ErrorCode::kInvalidArgument, "[run] --chat and --raw exclude each other");
   if (flags.raw && !flags.system.empty()) {
@@ -180,47 +176,65 @@ void run(RunFlags flags) {
 
 void add_run(CLI::App& app) {
   auto flags = std::make_shared<RunFlags>();
-  CLI::App* verb = app.add_subcommand("run", "Generate text with a package (.plk), or run an ONNX network");
-  verb->add_option("model", flags->model, "Package or ONNX file to run")->required()->type_name("MODEL");
-  verb->add_option("--input", flags->inputs, "ONNX: NAME=FILE.npy, or FILE.npy for a network of one input; may be given again");
-  verb->add_option("-o,--output", flags->output, "ONNX: .npy file for the output, or a folder for one .npy file each");
+  CLI::App* verb = app.add_subcommand(
+      "run", "Generate text with a package (.plk), or run a network (a package or ONNX)");
+  OptionScope decoder("a language model's"), network("a network's");
+  verb->add_option("model", flags->model, "Package or ONNX file to run")
+      ->required()
+      ->type_name("MODEL");
+  network.add(verb->add_option(
+      "--input", flags->network.inputs,
+      "NAME=FILE, or FILE for a network of one input: .npy, or a picture (.png, .jpg); may be "
+      "given again"));
+  network.add(verb->add_option("-o,--output", flags->network.output.path,
+                               ".npy file for the output, or a folder for one .npy file each"));
+  network.add(verb->add_option("--labels", flags->network.output.labels,
+                               "Show so many classes of the largest outputs for each sample")
+                  ->check(CLI::Range(int64_t{0}, int64_t{1} << 20)));
   CLI::Option* prompt = verb->add_option("-p,--prompt", flags->prompt,
                                          "Prompt; without it standard input is read: to its end, "
                                          "or with --chat as a conversation, a turn a line");
-  verb->add_option("-n,--max-tokens", flags->request.max_tokens,
-                   "Tokens to generate at most; -1: until the model ends or the context is full")
-      ->check(CLI::Range(-1, 1 << 24))
-      ->capture_default_str();
-  verb->add_flag("--chat", flags->chat,
-                 "Put the prompt in the model's chat format (the default when the model has one)");
-  verb->add_option("--system", flags->system, "System message of the chat");
-  verb->add_flag("--raw", flags->raw,
-                 "Continue the prompt as it is (the default when the model has no chat format)");
-  verb->add_option("--ctx", flags->session.context,
-                   "Context in tokens; 0: the model's own, at most 2048")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  verb->add_option("--kv", flags->kv, "Key-value cache: f16 or q8")
-      ->check(CLI::IsMember({"f16", "q8"}))
-      ->capture_default_str();
+  decoder.add(prompt);
+  decoder.add(verb->add_option(
+                      "-n,--max-tokens", flags->request.max_tokens,
+                      "Tokens to generate at most; -1: until the model ends or the context is full")
+                  ->check(CLI::Range(-1, 1 << 24))
+                  ->capture_default_str());
+  decoder.add(verb->add_flag(
+      "--chat", flags->chat,
+      "Put the prompt in the model's chat format (the default when the model has one)"));
+  decoder.add(verb->add_option("--system", flags->system, "System message of the chat"));
+  decoder.add(verb->add_flag(
+      "--raw", flags->raw,
+      "Continue the prompt as it is (the default when the model has no chat format)"));
+  decoder.add(verb->add_option("--ctx", flags->session.context,
+                               "Context in tokens; 0: the model's own, at most 2048")
+                  ->check(CLI::NonNegativeNumber)
+                  ->capture_default_str());
+  decoder.add(verb->add_option("--kv", flags->kv, "Key-value cache: f16 or q8")
+                  ->check(CLI::IsMember({"f16", "q8"}))
+                  ->capture_default_str());
   SamplingOptions& sampling = flags->request.sampling;
-  verb->add_option("--temp", sampling.temperature, "Temperature; 0: always the most probable token")
-      ->capture_default_str();
-  verb->add_option("--top-k", sampling.top_k, "Keep the k most probable tokens; 0: all")
-      ->capture_default_str();
-  verb->add_option("--top-p", sampling.top_p,
-                   "Keep the fewest tokens whose probabilities reach p; 1: all")
-      ->capture_default_str();
-  verb->add_option("--min-p", sampling.min_p,
-                   "Keep tokens with this share of the largest probability; 0: all")
-      ->capture_default_str();
-  verb->add_option("--repeat-penalty", sampling.repeat_penalty,
-                   "Penalty on the last 64 tokens; 1: none")
-      ->capture_default_str();
-  verb->add_option("--seed", sampling.seed, "Seed of the draws")->capture_default_str();
-  verb->add_option("--stop", flags->request.stop, "End before this text; may be given again")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  decoder.add(verb->add_option("--temp", sampling.temperature,
+                               "Temperature; 0: always the most probable token")
+                  ->capture_default_str());
+  decoder.add(verb->add_option("--top-k", sampling.top_k, "Keep the k most probable tokens; 0: all")
+                  ->capture_default_str());
+  decoder.add(verb->add_option("--top-p", sampling.top_p,
+                               "Keep the fewest tokens whose probabilities reach p; 1: all")
+                  ->capture_default_str());
+  decoder.add(verb->add_option("--min-p", sampling.min_p,
+                               "Keep tokens with this share of the largest probability; 0: all")
+                  ->capture_default_str());
+  decoder.add(verb->add_option("--repeat-penalty", sampling.repeat_penalty,
+                               "Penalty on the last 64 tokens; 1: none")
+                  ->capture_default_str());
+  decoder.add(
+      verb->add_option("--seed", sampling.seed, "Seed of the draws")->capture_default_str());
+  decoder.add(
+      verb->add_option("--stop", flags->request.stop, "End before this text; may be given again")
+          ->expected(1)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll));
   verb->add_option("--threads", flags->session.threads, "Threads; 0: one per processor")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -233,8 +247,26 @@ void add_run(CLI::App& app) {
       "  packlight run model.plk --chat --system \"You answer in one sentence.\"\n"
       "  packlight run model.plk --raw -p \"Once upon a time\" -n 64 --temp 0.8 --top-p 0.95 "
       "--seed 7\n"
+      "  packlight run network.plk --input picture.png --labels 5\n"
       "  packlight run network.onnx --input picture.npy -o scores.npy");
-  verb->callback([flags, prompt] {
+  verb->callback([flags, prompt, decoder, network] {
+    const io::ModelKind kind = io::detect_model_kind(flags->model);
+    if (io::is_network(kind)) {
+      decoder.expect_none("run", flags->model, "a network");
+      flags->network.model = flags->model;
+      flags->network.threads = flags->session.threads;
+      flags->network.output.json = flags->json;
+      if (kind == io::ModelKind::kNetworkPackage) return run_network_package(flags->network);
+#ifndef PACKLIGHT_RUNTIME_ONLY
+      return run_network(flags->network);
+#else
+      fail(ErrorCode::kUnsupported,
+           "[run] '{}' is an ONNX file, which this program does not read: make a package of it "
+           "with 'packlight export {} --format plk -o network.plk'",
+           flags->model, flags->model);
+#endif
+    }
+    network.expect_none("run", flags->model, "a language model");
     flags->has_prompt = prompt->count() > 0;
     run(*flags);
   });

@@ -63,6 +63,101 @@ class Network(command.CommandTest):
     def test_ocr_direction(self):
         self.check_ocr("ch_ppocr_mobile_v2.0_cls_infer.onnx", [page(48, 192, 1), np.concatenate([page(48, 192, 1)] * 3)])
 
+    def check_package(self, name, pictures):
+        """A package of the network in the runtime itself: ONNX Runtime's outputs, and what verify, inspect and bench say."""
+        model, package = OCR / name, self.folder / "network.plk"
+        report = self.succeed_json("export", model, "--format", "plk", "-o", package)
+        self.assertEqual(report["bytes"], package.stat().st_size)
+        self.assertLess(report["nodes"], report["nodes_before"])
+        for x in pictures:
+            want = run_onnxruntime(model, {"x": x})[0]
+            self.succeed("run", package, "--input", self.array("x.npy", x), "-o", self.folder / "y.npy")
+            got = np.load(self.folder / "y.npy")
+            self.assertEqual(got.shape, want.shape)
+            self.assertLessEqual(np.abs(got - want).max(), 1e-4 * (want.max() - want.min()))
+        shape = ",".join(map(str, pictures[0].shape))
+        found = self.succeed_json("verify", package, "--against", model, "--input-shape", shape)
+        self.assertEqual([found[part]["ok"] for part in ("checksums", "runtime", "original")], [True] * 3)
+        inspected = self.succeed_json("inspect", package, "--input-shape", shape)
+        measured = self.succeed_json("bench", package, "--input-shape", shape, "--repetitions", 2, "--threads", 1, "--profile")
+        self.assertEqual(measured["arena_bytes"], inspected["package"]["arena_bytes"])
+        self.assertEqual(measured["package_bytes"], package.stat().st_size)
+        self.assertGreaterEqual(measured["latency_ms"], measured["latency_ms_min"])
+        self.assertEqual(sum(one["nodes"] for one in measured["profile"]["operators"]), report["nodes"])
+        self.assertEqual(len(measured["profile"]["nodes"]), report["nodes"])
+        self.assertAlmostEqual(sum(one["share"] for one in measured["profile"]["nodes"]), 1, places=6)
+        self.assertGreater(inspected["macs"], 0)
+        return package
+
+    def test_package_detection(self):
+        package = self.check_package("ch_PP-OCRv4_det_infer.onnx", [page(320, 224, 6), page(96, 160, 3)])
+        again = self.folder / "again.onnx"
+        self.succeed("export", package, "--format", "onnx", "--as-is", "-o", again)  # and back
+        onnx.checker.check_model(str(again), full_check=True)
+        x = page(96, 160, 3)
+        want = run_onnxruntime(OCR / "ch_PP-OCRv4_det_infer.onnx", {"x": x})[0]
+        self.assertLessEqual(np.abs(run_onnxruntime(again, {"x": x})[0] - want).max(), 1e-4)
+
+    def test_package_direction(self):
+        self.check_package("ch_ppocr_mobile_v2.0_cls_infer.onnx", [page(48, 192, 1), np.concatenate([page(48, 192, 1)] * 3)])
+
+    def test_package_recognition(self):
+        package = self.check_package("ch_PP-OCRv4_rec_infer.onnx", [page(48, 320, 1)])
+        self.assertIn("character", self.succeed_json("inspect", package)["metadata"])
+
+    def test_package_remembers_how_pictures_become_inputs(self):
+        model, package = self.folder / "lenet5.onnx", self.folder / "lenet5.plk"
+        self.succeed("create", "lenet5", "-o", model, "--seed", 3)
+        (self.folder / "lenet5.yaml").write_text("preprocess: {resize: [28, 28], scale: 0.5, mean: 20, std: 4}\n")
+        random = np.random.default_rng(1)
+        pixels = random.integers(0, 256, (28, 28)).astype(np.uint8)
+        Image.fromarray(pixels).save(self.folder / "digit.png")
+        self.succeed("export", model, "--format", "plk", "-o", package)
+        (self.folder / "lenet5.yaml").unlink()
+        x = ((pixels.astype(np.float32) * 0.5 - 20) / 4)[None, None]
+        want = run_onnxruntime(model, {"input": x})[0]
+        out = self.folder / "y.npy"
+        report = self.succeed_json("run", package, "--input", self.folder / "digit.png", "-o", out, "--labels", 3)
+        self.assertLessEqual(np.abs(np.load(out) - want).max(), 1e-4 * (want.max() - want.min()))
+        best = np.argsort(-want[0])[:3].tolist()
+        self.assertEqual([label["class"] for label in report["outputs"][0]["labels"][0]], best)
+        self.assertIn(f"class {best[0]}", self.succeed("run", package, "--input", self.folder / "digit.png", "--labels", 1))
+
+    def test_bad_packages(self):
+        model, package, out = self.folder / "mlp.onnx", self.folder / "mlp.plk", self.folder / "out.onnx"
+        self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
+        self.succeed("export", model, "--format", "plk", "-o", package)
+        x = self.array("x.npy", np.zeros((2, 1, 2, 2), np.float32))
+        data = self.folder / "data.npz"
+        np.savez(data, input=np.zeros((4, 1, 2, 2), np.float32), labels=np.zeros(4, np.int64))
+        for arguments, needles in [
+            (["run", package, "-p", "Hi"], ["--prompt", "a network"]),
+            (["run", package, "--input", x, "--temp", 0.5], ["--temp", "a language model's option"]),
+            (["run", package], ["--input"]),
+            (["run", package, "--input", f"y={x}"], ["no input 'y'", "input"]),
+            (["run", package, "--input", self.array("f64.npy", np.zeros((1, 1, 2, 2)))], ["F64", "F32"]),
+            (["run", package, "--input", self.array("flat.npy", np.zeros((1, 4), np.float32))], ["[1, 4]", "1, 2, 2"]),
+            (["run", package, "--input", self.write("broken.png", b"no picture")], ["broken.png"]),
+            (["run", command.SMOLLM, "--input", x], ["--input", "a network's option"]),
+            (["bench", package, "--batch", 2], ["--batch", "a language model's option"]),
+            (["bench", package, "--input-shape", "1,4"], ["[1, 4]"]),
+            (["eval", package, "--text", x], ["--data"]),
+            (["quantize", package, "-o", self.folder / "q.plk"], ["network"]),
+            (["export", package, "--format", "gguf", "-o", out], ["--format onnx", "--format plk"]),
+            (["verify", package, "--against", command.SMOLLM], ["language model"]),
+        ]:
+            with self.subTest(arguments=arguments):
+                self.fail_with(*arguments, needles=needles)
+        whole = bytearray(package.read_bytes())
+        whole[-5] ^= 1
+        damaged = self.write("damaged.plk", bytes(whole))
+        self.check_failure(self.run_command("verify", damaged), "damaged.plk", "differ from their checksum", prints=True)
+        for arguments in (["eval", damaged, "--data", data], ["export", damaged, "--format", "onnx", "-o", out],
+                          ["inspect", damaged], ["verify", model, "--against", damaged]):
+            self.fail_with(*arguments, needles=["damaged.plk", "differ from their checksum"])
+        for size in (1, 100, len(whole) // 2, len(whole) - 1):
+            self.fail_with("run", self.write("cut.plk", bytes(whole[:size])), "--input", x, needles=["cut.plk"])
+
     def test_inspect_counts_as_it_should(self):
         result = self.succeed_json("inspect", OCR / "ch_PP-OCRv4_rec_infer.onnx", "--input-shape", "1,3,48,320")
         model = onnx.load(OCR / "ch_PP-OCRv4_rec_infer.onnx")
@@ -87,6 +182,12 @@ class Network(command.CommandTest):
         measured = self.succeed_json("eval", trained, "--data", self.folder / "some.npz", "--against", trained)
         self.assertAlmostEqual(measured["top1"], (logits.argmax(1) == labels).mean(), places=6)
         self.assertEqual((measured["agreement"], measured["samples"]), (1, 500))
+        package = self.folder / "trained.plk"
+        self.succeed("export", trained, "--format", "plk", "-o", package)
+        shipped = self.succeed_json("eval", package, "--data", self.folder / "some.npz", "--against", trained)
+        self.assertEqual((shipped["top1"], shipped["top5"]), (measured["top1"], measured["top5"]))
+        self.assertEqual((shipped["agreement"], shipped["samples"]), (1, 500))
+        self.assertLess(shipped["output_difference"], 1e-5)
 
     def small_data(self):
         random = np.random.default_rng(0)

@@ -119,11 +119,13 @@ void print_task(const eval::TaskReport& r) {
 // A network on labelled samples, or beside its original on any.
 void run_network(const Arguments& arguments) {
   if (arguments.data.empty() || !arguments.text.empty()) {
-    fail(ErrorCode::kInvalidArgument, "[eval] '{}' is an ONNX network: it is measured on samples (--data), not on a text", arguments.model);
+    fail(ErrorCode::kInvalidArgument,
+         "[eval] '{}' is a network: it is measured on samples (--data), not on a text",
+         arguments.model);
   }
-  const import::OnnxNetwork network = load_network(arguments.model);
-  std::optional<import::OnnxNetwork> original;
-  if (!arguments.original.empty()) original = load_network(arguments.original);
+  const JudgedNetwork network(arguments.model, arguments.threads);
+  std::optional<JudgedNetwork> original;
+  if (!arguments.original.empty()) original.emplace(arguments.original, arguments.threads);
   const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt);
   if (dataset->label_kind() == data::LabelKind::kNone && !original) {
     fail(ErrorCode::kInvalidArgument, "[eval] '{}' has no labels: give the original (--against) to compare with", arguments.data);
@@ -134,7 +136,8 @@ void run_network(const Arguments& arguments) {
   eval::TaskOptions options;
   options.ctc_blank = arguments.blank;
   options.most_samples = arguments.samples;
-  const eval::TaskReport report = eval::evaluate_task(network.graph, original ? &original->graph : nullptr, loader, options);
+  const eval::TaskReport report = eval::evaluate_task(
+      network.subject(), original ? &original->subject() : nullptr, loader, options);
   if (arguments.json) {
     fmt::print("{}\n", task_json(report).dump(2));
   } else {
@@ -145,7 +148,7 @@ void run_network(const Arguments& arguments) {
 void run(Arguments arguments) {
   if (arguments.threads <= 0) arguments.threads = std::max(1u, std::thread::hardware_concurrency());
   exec::initialise(arguments.threads);
-  if (io::detect_model_kind(arguments.model) == io::ModelKind::kOnnx) return run_network(arguments);
+  if (io::is_network(io::detect_model_kind(arguments.model))) return run_network(arguments);
   if (arguments.text.empty() || !arguments.data.empty()) {
     fail(ErrorCode::kInvalidArgument, "[eval] '{}' is a language model: it is measured on a text (--text)", arguments.model);
   }
@@ -175,7 +178,8 @@ void add_eval(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* verb = app.add_subcommand("eval", "Measure a language model on a text, or a network on samples; how far either is from an original");
   verb->add_option("MODEL", arguments->model,
-                   "GGUF file, Hugging Face folder, ONNX file, or package (.plk), which the runtime itself computes")
+                   "GGUF file, Hugging Face folder, ONNX file, or package (.plk, of either), which "
+                   "the runtime itself computes")
       ->required();
   verb->add_option("--text", arguments->text, "Language model: plain text, UTF-8");
   verb->add_option("--data", arguments->data,
@@ -200,7 +204,8 @@ void add_eval(CLI::App& app) {
       "Examples:\n"
       "  packlight eval model.gguf --text wiki.txt --chunks 20\n"
       "  packlight eval small.plk --text wiki.txt --against model.gguf --json\n"
-      "  packlight eval lenet5.onnx --data mnist/test.npz --against original.onnx\n");
+      "  packlight eval lenet5.onnx --data mnist/test.npz --against original.onnx\n"
+      "  packlight eval lenet5.plk --data mnist/test.npz --against lenet5.onnx\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

@@ -10,13 +10,16 @@
 #include "cli/compress/network_flags.h"
 #include "cli/compress/output.h"
 #include "cli/verbs.h"
+#include "data/preprocess.h"
 #include "deploy/gguf_writer.h"
 #include "deploy/hf_writer.h"
+#include "deploy/network_package.h"
 #include "deploy/onnx_writer.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
 #include "import/import.h"
 #include "io/hf_folder.h"
+#include "io/network_package.h"
 
 namespace packlight::cli {
 namespace {
@@ -51,34 +54,61 @@ void check_sound(const std::string& package) {
   fail(ErrorCode::kCorrupt, "[export] '{}': the bytes of {} differ from their checksum", package, fmt::join(damaged, ", "));
 }
 
-// A network leaves as ONNX, simplified unless it is wanted as it is.
-void export_network(const ExportFlags& flags) {
-  if (flags.format != "onnx") {
-    fail(ErrorCode::kUnsupported, "[export] '{}' is an ONNX network: --format onnx is what it can be written as", flags.model);
-  }
-  import::OnnxNetwork network = load_network(flags.model);
+// What was folded and fused, by pass.
+Json simplify(import::OnnxNetwork& network) {
   Json passes = Json::object();
-  const size_t nodes_before = network.graph.nodes().size();
-  if (!flags.as_is) {
-    graph::SimplifyOptions simplifying;
-    simplifying.evaluate = exec::evaluate_node;
-    for (const graph::PassReport& pass : graph::simplify(network.graph, simplifying).passes) {
-      if (pass.changes > 0) passes[std::string(pass.name)] = pass.changes;
-    }
+  graph::SimplifyOptions options;
+  options.evaluate = exec::evaluate_node;
+  for (const graph::PassReport& pass : graph::simplify(network.graph, options).passes) {
+    if (pass.changes > 0) passes[std::string(pass.name)] = pass.changes;
   }
+  return passes;
+}
+
+// Writes ONNX; adds to the report what it was.
+uint64_t write_onnx(const ExportFlags& flags, const import::OnnxNetwork& network, Json& json) {
   deploy::OnnxOptions writing;
   writing.opset = flags.opset;
   writing.producer_version = PACKLIGHT_VERSION;
   writing.metadata = network.metadata;
   const deploy::OnnxReport report = deploy::write_onnx(network.graph, flags.output, writing);
   for (const std::string& notice : report.notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
-  const uint64_t bytes = size_of(flags.output) + report.external_bytes;
+  json["opset"] = report.opset;
+  return size_of(flags.output) + report.external_bytes;
+}
+
+uint64_t write_plk(const ExportFlags& flags, const import::OnnxNetwork& network) {
+  deploy::NetworkPackageNotes notes;
+  if (io::detect_model_kind(flags.model) == io::ModelKind::kNetworkPackage)
+    notes.recipe = io::NetworkPackage::open(flags.model).metadata().recipe;
+  if (const auto preprocess = preprocess_of_model(flags.model))
+    notes.preprocess = data::preprocess_to_json(*preprocess);
+  notes.metadata = network.metadata;
+  deploy::write_network_package(network.graph, notes, flags.output);
+  return size_of(flags.output);
+}
+
+// A network leaves as ONNX or as a package, simplified unless it is wanted as it is.
+void export_network(const ExportFlags& flags) {
+  if (flags.format != "onnx" && flags.format != "plk") {
+    fail(ErrorCode::kUnsupported,
+         "[export] '{}' is a network: --format onnx and --format plk are what it can be written as",
+         flags.model);
+  }
+  import::OnnxNetwork network = load_network(flags.model);
+  const size_t nodes_before = network.graph.nodes().size();
+  Json json = {{"output", flags.output}, {"format", flags.format}, {"nodes_before", nodes_before}};
+  json["passes"] = flags.as_is ? Json::object() : simplify(network);
+  const uint64_t bytes =
+      flags.format == "plk" ? write_plk(flags, network) : write_onnx(flags, network, json);
+  json["bytes"] = bytes;
+  json["nodes"] = network.graph.nodes().size();
   if (flags.json) {
-    const Json json = {{"output", flags.output}, {"format", "onnx"}, {"bytes", bytes}, {"opset", report.opset},
-                       {"nodes_before", nodes_before}, {"nodes", network.graph.nodes().size()}, {"passes", passes}};
     fmt::print("{}\n", json.dump(2));
   } else {
-    fmt::print("{}: {:.1f} MB, opset {}, {} nodes ({} in the original)\n", flags.output, static_cast<double>(bytes) / 1e6, report.opset,
+    fmt::print("{}: {:.1f} MB, {}{} nodes ({} in the original)\n", flags.output,
+               static_cast<double>(bytes) / 1e6,
+               json.contains("opset") ? fmt::format("opset {}, ", json["opset"].dump()) : "",
                network.graph.nodes().size(), nodes_before);
   }
 }
@@ -86,9 +116,11 @@ void export_network(const ExportFlags& flags) {
 void export_verb(const ExportFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   check_output(flags.model, flags.output);
-  if (io::detect_model_kind(flags.model) == io::ModelKind::kOnnx) return export_network(flags);
-  if (flags.format == "onnx") {
-    fail(ErrorCode::kUnsupported, "[export] '{}' is a language model: --format gguf or hf is what it can be written as", flags.model);
+  if (io::is_network(io::detect_model_kind(flags.model))) return export_network(flags);
+  if (flags.format == "onnx" || flags.format == "plk") {
+    fail(ErrorCode::kUnsupported,
+         "[export] '{}' is a language model: --format gguf or hf is what it can be written as{}",
+         flags.model, flags.format == "plk" ? "; 'packlight quantize' makes packages" : "");
   }
   import::LanguageModel model = import::load_language_model(flags.model);
   if (model.kind == io::ModelKind::kPackage) check_sound(flags.model);
@@ -113,24 +145,32 @@ void export_verb(const ExportFlags& flags) {
 void add_export(CLI::App& app) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* verb = app.add_subcommand("export", "Write a model, quantized or not, in a format that other engines read");
-  verb->add_option("MODEL", flags->model, "package, GGUF file, Hugging Face folder or ONNX file")->required();
-  verb->add_option("--format", flags->format, "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in compressed-tensors form, an INT8 embedding "
-                   "that is also the head as F32, because no reader knows it packed; onnx: a network, simplified")
+  verb->add_option(
+          "MODEL", flags->model,
+          "package (of a language model or a network), GGUF file, Hugging Face folder or ONNX file")
+      ->required();
+  verb->add_option("--format", flags->format,
+                   "gguf: a file for llama.cpp; hf: a Hugging Face folder, quantized weights in "
+                   "compressed-tensors form, an INT8 embedding "
+                   "that is also the head as F32, because no reader knows it packed; onnx: a "
+                   "network, simplified; plk: the same as a package for the runtime")
       ->required()
-      ->check(CLI::IsMember({"gguf", "hf", "onnx"}));
+      ->check(CLI::IsMember({"gguf", "hf", "onnx", "plk"}));
   verb->add_option("-o,--output", flags->output, "file or folder to write")->required();
   verb->add_option("--context", flags->context,
                    "promise only so many positions; needed for GGUF when the model's sliding window is shorter than its context, "
                    "because llama.cpp ignores the window")
       ->check(CLI::PositiveNumber);
   verb->add_option("--opset", flags->opset, "onnx: 13 to 23")->check(CLI::Range(13, 23))->capture_default_str();
-  verb->add_flag("--as-is", flags->as_is, "onnx: every operator as it was read, nothing folded or fused");
+  verb->add_flag("--as-is", flags->as_is,
+                 "onnx, plk: every operator as it was read, nothing folded or fused");
   verb->add_flag("--json", flags->json, "a report for machines on standard output");
   verb->footer(
       "Examples:\n"
       "  packlight export model.plk --format gguf -o model.gguf\n"
       "  packlight export model.plk --format hf -o folder\n"
       "  packlight export network.onnx --format onnx --opset 17 -o smaller.onnx\n"
+      "  packlight export network.onnx --format plk -o network.plk\n"
       "  packlight export mistral-7b-v0.1 --format gguf --context 4096 -o mistral.gguf");
   verb->callback([flags] { export_verb(*flags); });
 }

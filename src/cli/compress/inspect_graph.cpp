@@ -6,7 +6,14 @@
 namespace packlight::cli {
 
 std::string graph_text(const std::filesystem::path& model) {
-  if (io::detect_model_kind(model) == io::ModelKind::kOnnx) return graph::to_text(import::load_onnx(model).graph);
+  switch (io::detect_model_kind(model)) {
+    case io::ModelKind::kOnnx:
+      return graph::to_text(import::load_onnx(model).graph);
+    case io::ModelKind::kNetworkPackage:
+      return graph::to_text(import::load_network_package(model).graph);
+    default:
+      break;
+  }
   return graph::to_text(import::load_language_model(model).graph);
 }
 

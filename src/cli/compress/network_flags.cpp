@@ -1,58 +1,61 @@
 #include "cli/compress/network_flags.h"
 
-#include <charconv>
 #include <cstdio>
 
 #include "base/fail.h"
+#include "cli/network_arrays.h"
 #include "data/preprocess.h"
+#include "io/hf_folder.h"
+#include "io/network_package.h"
 
 namespace packlight::cli {
+namespace {
 
-import::OnnxNetwork load_network(const std::string& path){
-    import::OnnxNetwork network = import::load_onnx(path);
-for (const std::string& notice : network.notices)
-  std::fprintf(stderr, "note: %s\n", notice.c_str());
-return network;
-}  // namespace packlight::cli
+using import::OnnxNetwork;
 
-std::vector<int64_t> parse_sizes(const std::string& flag, const std::string& text, char separator,
-                                 size_t wanted) {
-  std::vector<int64_t> numbers;
-  size_t begin = 0;
-  bool good = !text.empty();
-  while (good && begin <= text.size()) {
-    const size_t end = std::min(text.find(separator, begin), text.size());
-    int64_t number = 0;
-    const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, number);
-    good = error == std::errc() && stop == text.data() + end && number >= 0;
-    numbers.push_back(number);
-    begin = end + 1;
+// Other formats and figures carry no checksums: damage must not pass into them.
+OnnxNetwork load_sound_package(const std::string& path) {
+  const std::vector<std::string> damaged = io::NetworkPackage::open(path).damaged_blocks();
+  if (!damaged.empty()) {
+    fail(ErrorCode::kCorrupt, "[cli] '{}': the bytes of {} differ from their checksum", path,
+         fmt::join(damaged, ", "));
   }
-  if (!good || (wanted > 0 && numbers.size() != wanted)) {
-    const std::string count = wanted > 0 ? std::to_string(wanted) + " " : "";
-    fail(ErrorCode::kInvalidArgument,
-         "[cli] {} '{}': {}whole numbers are wanted, separated by '{}'", flag, text, count,
-         separator);
+  return import::load_network_package(path);
+}
+
+}  // namespace
+
+OnnxNetwork load_network(const std::string& path) {
+  const io::ModelKind kind = io::detect_model_kind(path);
+  if (!io::is_network(kind)) {
+    fail(ErrorCode::kUnsupported, "[cli] '{}' is a language model ({}), not a network", path,
+         io::model_kind_name(kind));
   }
-  return numbers;
+  if (kind == io::ModelKind::kNetworkPackage) return load_sound_package(path);
+  OnnxNetwork network = import::load_onnx(path);
+  for (const std::string& notice : network.notices)
+    std::fprintf(stderr, "note: %s\n", notice.c_str());
+  return network;
+}
+
+eval::NetworkSubject JudgedNetwork::make_subject(const std::string& path, int threads) const {
+  if (io::detect_model_kind(path) == io::ModelKind::kNetworkPackage)
+    return eval::package_subject(io::NetworkPackage::open(path), network_.graph, threads);
+  return eval::graph_subject(network_.graph);
 }
 
 std::map<std::string, std::vector<int64_t>> parse_input_shapes(
     const std::vector<std::string>& texts, const graph::Graph& graph) {
-  std::map<std::string, std::vector<int64_t>> shapes;
-  for (const std::string& text : texts) {
-    const size_t equals = text.rfind('=');
-    if (equals == std::string::npos && graph.inputs.size() != 1) {
-      fail(ErrorCode::kInvalidArgument,
-           "[cli] --input-shape '{}': '{}' has {} inputs; write NAME=1,3,48,320", text, graph.name,
-           graph.inputs.size());
-    }
-    const std::string name =
-        equals == std::string::npos ? graph.value(graph.inputs[0]).name : text.substr(0, equals);
-    shapes[name] = parse_sizes(
-        "--input-shape", equals == std::string::npos ? text : text.substr(equals + 1), ',', 0);
+  std::vector<std::string> names;
+  for (const graph::ValueId id : graph.inputs) names.push_back(graph.value(id).name);
+  return parse_input_shapes(texts, names, graph.name);
+}
+
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path) {
+  if (io::detect_model_kind(path) == io::ModelKind::kNetworkPackage) {
+    if (auto preprocess = preprocess_of(io::NetworkPackage::open(path))) return preprocess;
   }
-  return shapes;
+  return data::find_preprocess(path);
 }
 
 Json task_json(const eval::TaskReport& report) {
@@ -78,7 +81,7 @@ std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const
   data::DatasetOptions options;
   options.labels = labels;
   options.preprocess =
-      preprocess.empty() ? data::find_preprocess(model) : data::read_preprocess(preprocess);
+      preprocess.empty() ? preprocess_of_model(model) : data::read_preprocess(preprocess);
   return data::open_dataset(path, options);
 }
 

@@ -6,27 +6,46 @@
 #include <vector>
 
 #include "base/json.h"
+#include "cli/input_shapes.h"
 #include "data/dataset.h"
 #include "eval/classification.h"
 #include "import/onnx.h"
 
 namespace packlight::cli {
 
-// Reads an ONNX model and prints its notices on standard error.
+// Reads a network, an ONNX file or a package, and prints its notices on standard error. Errors:
+// those of import; Unsupported for a language model; Corrupt for a package whose checksums are
+// wrong.
 import::OnnxNetwork load_network(const std::string& path);
 
-// "NAME=1,3,48,320" or, for a model of one input, "1,3,48,320" -> dimensions by input name. Errors:
-// InvalidArgument naming the text and the rule.
+// A network ready to be judged: a package is run by the runtime itself, an ONNX file by exec/.
+class JudgedNetwork {
+ public:
+  // Errors: as load_network().
+  JudgedNetwork(const std::string& path, int threads)
+      : network_(load_network(path)), subject_(make_subject(path, threads)) {}
+  JudgedNetwork(const JudgedNetwork&) = delete;
+
+  const graph::Graph& graph() const { return network_.graph; }
+  const eval::NetworkSubject& subject() const { return subject_; }
+
+ private:
+  eval::NetworkSubject make_subject(const std::string& path, int threads) const;
+
+  import::OnnxNetwork network_;
+  eval::NetworkSubject subject_;
+};
+
+// parse_input_shapes() for the inputs of a graph.
 std::map<std::string, std::vector<int64_t>> parse_input_shapes(
     const std::vector<std::string>& texts, const graph::Graph& graph);
 
-// "1x28x28" -> numbers. Errors: InvalidArgument naming the flag, the text and how many are wanted
-// (0: any number).
-std::vector<int64_t> parse_sizes(const std::string& flag, const std::string& text, char separator,
-                                 size_t wanted);
+// How pictures become the inputs of a network: what its package says, or else its sidecar file
+// (model.yaml beside model.onnx).
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path);
 
-// Samples for a model: what data::open_dataset() makes of the path, prepared as the model's sidecar
-// file (model.yaml beside model.onnx) or `preprocess` says. `labels`: what they must be, absent for
+// Samples for a model: what data::open_dataset() makes of the path, prepared as the model or the
+// file `preprocess` says. `labels`: what they must be, absent for
 // whatever is there.
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,

@@ -225,7 +225,8 @@ class Training {
     data::Loader loader(validation_, loading);
     eval::TaskOptions options;
     options.ctc_blank = flags_.blank;
-    last_validation_ = eval::evaluate_task(network_.graph, nullptr, loader, options);
+    last_validation_ =
+        eval::evaluate_task(eval::graph_subject(network_.graph), nullptr, loader, options);
   }
 
   const TrainFlags& flags_;

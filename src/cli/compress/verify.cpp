@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "calib/calibration_tokens.h"
 #include "cli/compress/network_flags.h"
+#include "cli/compress/verify_network.h"
 #include "cli/verbs.h"
 #include "eval/compare_networks.h"
 #include "eval/first_difference.h"
@@ -173,7 +174,8 @@ void verify_network(const Arguments& arguments) {
   exec::initialise(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   const import::OnnxNetwork network = load_network(arguments.package), original = load_network(arguments.original);
   const auto shapes = parse_input_shapes(arguments.input_shapes, original.graph);
-  const eval::NetworkDifference difference = eval::compare_networks(network.graph, original.graph, shapes);
+  const eval::NetworkDifference difference = eval::compare_networks(
+      eval::graph_subject(network.graph), eval::graph_subject(original.graph), shapes);
   Json result = {{"ok", difference.largest <= arguments.tolerance}, {"tolerance", arguments.tolerance},
                  {"largest_difference", difference.largest}, {"output", difference.output}};
   if (arguments.json) {
@@ -191,6 +193,9 @@ void verify_network(const Arguments& arguments) {
 void run(const Arguments& arguments) {
   const io::ModelKind kind = io::detect_model_kind(arguments.package);
   if (kind == io::ModelKind::kOnnx) return verify_network(arguments);
+  if (kind == io::ModelKind::kNetworkPackage)
+    return verify_network_package({arguments.package, arguments.original, arguments.input_shapes,
+                                   arguments.tolerance, arguments.json});
   if (kind != io::ModelKind::kPackage) {
     fail(ErrorCode::kInvalidArgument, "[verify] '{}' is {}: only a package (.plk) or an ONNX file can be verified", arguments.package,
          io::model_kind_name(kind));
@@ -215,17 +220,24 @@ void run(const Arguments& arguments) {
 
 void add_verify(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* verb = app.add_subcommand("verify", "Check a package: checksums, the runtime's logits, the recipe");
+  CLI::App* verb = app.add_subcommand(
+      "verify", "Check a package: checksums, the runtime's outputs, the recipe or the original");
   verb->add_option("PACKAGE", arguments->package, "Package (.plk), or ONNX file")->required();
   verb->add_option("--against", arguments->original,
-                   "The model it was made from: applies the package's recipe again and compares codes and scales bit for bit");
-  verb->add_option("--input-shape", arguments->input_shapes, "ONNX: NAME=1,3,48,320 for inputs whose size varies");
-  verb->add_option("--tolerance", arguments->tolerance, "ONNX: largest difference, as a share of the output's range")->capture_default_str();
+                   "The model it was made from. Language model: applies the package's recipe again "
+                   "and compares codes and scales bit for "
+                   "bit; network: compares outputs");
+  verb->add_option("--input-shape", arguments->input_shapes,
+                   "Network: NAME=1,3,48,320 for inputs whose size varies");
+  verb->add_option("--tolerance", arguments->tolerance,
+                   "Network: largest difference, as a share of the output's range")
+      ->capture_default_str();
   verb->add_flag("--json", arguments->json, "Print JSON");
   verb->footer(
       "Examples:\n"
       "  packlight verify small.plk\n"
       "  packlight verify small.plk --against model.gguf\n"
+      "  packlight verify network.plk --against network.onnx\n"
       "  packlight verify smaller.onnx --against network.onnx --input-shape 1,3,48,320\n");
   verb->callback([arguments] { run(*arguments); });
 }

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace packlight::cli {
+
+// One quantity, measured several times.
+struct Samples {
+  std::vector<double> values;
+  double median() const;
+  double min() const;
+  double max() const;
+};
+
+// KEY (the median), KEY_min and KEY_max, divided by `unit`.
+void add_samples(Json& json, const std::string& key, const Samples& samples, double unit);
+
+// The largest resident memory of this process so far, in 10^6 bytes.
+double peak_rss_mb();
+
+}  // namespace packlight::cli

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "data/preprocess.h"
+#include "io/network.h"
+#include "io/network_package.h"
+
+namespace packlight::cli {
+
+// An input that a network takes, as far as it is known.
+struct NetworkInput {
+  std::string name;
+  std::optional<codec::DType> dtype;
+  std::vector<int64_t> shape;  // -1 where a dimension is not known; empty: nor is the rank
+};
+std::vector<NetworkInput> inputs_of(const io::Network& network);
+
+// What is given with --input: "NAME=FILE", or "FILE" for a network of one input; .npy, or a picture
+// (.png, .jpg, .jpeg) that `preprocess` makes a batch of one (absent: its defaults, gray where the
+// input has one channel). The records carry the inputs' names. Errors: those of files;
+// InvalidArgument for a name that is no input or given twice, an array of another type.
+std::vector<io::TensorRecord> read_inputs(const std::vector<std::string>& texts,
+                                          std::span<const NetworkInput> inputs,
+                                          const std::string& network,
+                                          const std::optional<data::Preprocess>& preprocess);
+
+// How pictures become the inputs of a package; nothing where it does not say. Errors: Corrupt
+// naming the file and the field.
+std::optional<data::Preprocess> preprocess_of(const io::NetworkPackage& package);
+
+struct OutputFlags {
+  std::string path;  // a .npy file, a folder, or empty: the first numbers are printed
+  int64_t labels =
+      0;  // > 0: of each output [batch, classes], so many classes of the largest values
+  bool json = false;
+};
+// Errors: InvalidArgument when one file is to hold several outputs.
+void check_outputs(const OutputFlags& flags, size_t outputs);
+// Writes and prints what came out, with the seconds it took. Errors: Io.
+void report_outputs(const OutputFlags& flags, std::span<const io::TensorRecord> outputs,
+                    double seconds);
+
+}  // namespace packlight::cli
