@@ -1,9 +1,9 @@
 # What `cmake --install` puts in place: the packlight command, the headers of include/packlight/, and the device side as
-# static libraries that find_package(Packlight) offers as Packlight::runtime.
+# static libraries that find_package(Packlight) offers as Packlight::runtime (C++) and Packlight::bindings (C).
 include(CMakePackageConfigHelpers)
 
 set(PACKLIGHT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Packlight)
-set(PACKLIGHT_INSTALLED_ROOMS base codec io kernels text runtime)
+set(PACKLIGHT_INSTALLED_ROOMS base codec io kernels text runtime bindings)
 
 foreach(room IN LISTS PACKLIGHT_INSTALLED_ROOMS)
   set_target_properties(packlight_${room} PROPERTIES EXPORT_NAME ${room})
