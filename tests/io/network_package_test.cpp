@@ -276,7 +276,7 @@ TEST(NetworkPackageTest, RefusesANetworkThatItsTensorsContradict) {
   edited.expect_network_refused({"y.plk", "'network.2'", "type"}, change("/values/1/type", "I32"));
   edited.expect_network_refused({"y.plk", "'m'", "bytes", "need"}, change("/values/2/shape/0", 40));
   edited.expect_network_refused({"y.plk", "'m'", "2^40"},
-                                change("/values/2/shape", {int64_t{1} << 40, 1}));
+                                change("/values/2/shape", {int64_t{1} << 40, 2}));
   edited.expect_network_refused({"y.plk", "'m'", "0"}, change("/values/2/shape/1", 0));
   for (const int64_t group : {int64_t{0}, int64_t{-32}, int64_t{33}, INT64_MAX, INT64_MIN})
     edited.expect_network_refused({"y.plk", "'m'"}, change("/values/2/packed/group_size", group));

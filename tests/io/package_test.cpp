@@ -75,13 +75,13 @@ TEST(PackageTest, SamePackageSameBytes) {
   EXPECT_EQ(test::read_file(dir / "a"), test::read_file(dir / "b"));
 }
 
-// Packages outlive the programs that wrote them: the corpus has one from the beginning.
+// The corpus has one that was written before packages of networks came.
 TEST(PackageTest, WritesTheBytesItAlwaysDid) {
   const TempDir dir;
   TinyPackage().write(dir / "x.plk");
   EXPECT_EQ(test::read_file(dir / "x.plk"),
             test::read_file(std::filesystem::path(PACKLIGHT_SOURCE_DIR) /
-                            "tests/io/corpus/package/seed_tiny"));
+                            "tests/io/corpus/package/written_tiny"));
 }
 
 TEST(PackageTest, DamageIsFoundInItsBlock) {
