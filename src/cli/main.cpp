@@ -68,6 +68,7 @@ int main(int argc, char** argv) {
   cli::add_export(app);
   cli::add_create(app);
   cli::add_train(app);
+  cli::add_probe(app);
 #endif
   cli::add_run(app);
   cli::add_bench(app);

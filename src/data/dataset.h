@@ -112,8 +112,15 @@ std::unique_ptr<Dataset> open_picture_folder(const std::filesystem::path& folder
 std::unique_ptr<Dataset> open_picture_list(const std::filesystem::path& list,
                                            const DatasetOptions& options = {});
 
+// A folder of .npy or of .npz files, in the byte order of their names; other files are ignored. Each
+// file is one sample with a batch dimension of 1 in front, and shapes may differ from file to file
+// (networks of free sizes: batches of 1 then). NPZ: every array is an input of the array's name.
+// There are no labels.
+std::unique_ptr<Dataset> open_array_folder(const std::filesystem::path& folder,
+                                           const DatasetOptions& options = {});
+
 // Chooses by what is there: .npy, .npz, another file as a picture list, a folder with IDX files as
-// MNIST's training set, any other folder as pictures. Errors: NotFound, and those of the choice.
+// MNIST's training set, a folder with .npy or .npz files as arrays, any other folder as pictures. Errors: NotFound, and those of the choice.
 std::unique_ptr<Dataset> open_dataset(const std::filesystem::path& path,
                                       const DatasetOptions& options = {});
 

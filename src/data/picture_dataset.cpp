@@ -270,6 +270,10 @@ std::unique_ptr<Dataset> open_dataset(const fs::path& path, const DatasetOptions
     for (const char* name : {"train-images-idx3-ubyte", "train-images.idx3-ubyte"}) {
       if (fs::exists(path / name, error)) return open_idx_folder(path, "train", options);
     }
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      const fs::path extension = entry.path().extension();
+      if (extension == ".npy" || extension == ".npz") return open_array_folder(path, options);
+    }
     return open_picture_folder(path, options);
   }
   if (path.extension() == ".npy") return open_npy(path, {}, options);

@@ -43,6 +43,7 @@ void OnnxScope::write(const std::vector<std::string>& captured) {
   proto_.set_name(graph_.name.empty() ? "graph" : graph_.name);
   name_values(captured);
   plan_packed();
+  plan_4bit();
   write_inputs(captured.size());
   for (graph::NodeId id = 0; id < static_cast<graph::NodeId>(graph_.nodes().size()); ++id) {
     if (unneeded_.count(id) == 0) write_node(graph_.node(id));
@@ -159,6 +160,7 @@ void OnnxScope::write_node(const graph::Node& node) {
   for (const graph::ValueId id : node.outputs)
     out.outputs.push_back(id == graph::kNone ? "" : names_[id]);
   out.attributes = node.attributes;
+  if (is_narrow(node)) out.attributes.erase("bits");
   emit(std::move(out));
 }
 

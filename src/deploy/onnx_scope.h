@@ -39,6 +39,11 @@ struct OnnxNode {
   std::string text(const std::string& attribute, const std::string& fallback) const;
 };
 
+// A DequantizeLinear that says by `bits` that its codes have fewer than their type.
+inline bool is_narrow(const graph::Node& node) {
+  return node.op == "DequantizeLinear" && node.domain.empty() && node.integer("bits", 0) != 0;
+}
+
 // One graph, or subgraph, on its way into the file.
 class OnnxScope {
  public:
@@ -88,6 +93,7 @@ class OnnxScope {
 
   void name_values(const std::vector<std::string>& captured);
   void plan_packed();
+  void plan_4bit();
   void write_inputs(size_t captures);
   void write_outputs();
   void write_node(const graph::Node& node);
@@ -117,6 +123,7 @@ class OnnxScope {
   std::unordered_set<std::string> own_names_;
   std::unordered_map<graph::ValueId, std::string> written_;  // weights
   std::unordered_map<graph::ValueId, Packed> packed_;
+  std::unordered_set<graph::ValueId> four_bit_;  // weights that go as INT4 or UINT4
   std::unordered_set<graph::NodeId> unneeded_;  // transposes of packed weights
   std::map<std::vector<int64_t>, std::string> integer_lists_;
   std::map<int64_t, std::string> integers_;

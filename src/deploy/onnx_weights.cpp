@@ -147,6 +147,39 @@ void OnnxScope::plan_packed() {
   }
 }
 
+// Codes and zero points that only DequantizeLinear nodes of at most 4 bits take.
+void OnnxScope::plan_4bit() {
+  std::unordered_set<graph::ValueId> wide(graph_.outputs.begin(), graph_.outputs.end());
+  wide.insert(graph_.inputs.begin(), graph_.inputs.end());
+  const auto parts = [](const graph::Node& node) {
+    std::vector<graph::ValueId> ids = {node.inputs[0]};
+    if (node.inputs.size() > 2 && node.inputs[2] != graph::kNone) ids.push_back(node.inputs[2]);
+    return ids;
+  };
+  std::vector<const graph::Node*> narrow;
+  for (const graph::Node& node : graph_.nodes()) {
+    const bool candidate = is_narrow(node) && node.integer("bits", 8) <= 4;
+    if (candidate) narrow.push_back(&node);
+    for (size_t i = 0; i < node.inputs.size(); ++i)
+      if (!candidate || i == 1) wide.insert(node.inputs[i]);
+  }
+  for (bool changed = true; changed;) {  // a zero point has the type of its codes
+    changed = false;
+    for (const graph::Node* node : narrow) {
+      const auto ids = parts(*node);
+      const bool all = std::all_of(ids.begin(), ids.end(), [&](graph::ValueId id) {
+        return wide.count(id) == 0 && graph_.value(id).weight &&
+               std::holds_alternative<at::Tensor>(*graph_.value(id).weight);
+      });
+      for (const graph::ValueId id : ids) changed = (!all && wide.insert(id).second) || changed;
+    }
+  }
+  for (const graph::Node* node : narrow) {
+    for (const graph::ValueId id : parts(*node))
+      if (wide.count(id) == 0) four_bit_.insert(id);
+  }
+}
+
 void OnnxScope::write_packed_linear(const graph::Node& node) {
   const graph::ValueId id = packed_weight(graph_, node);
   const auto shape = graph::weight_shape(*graph_.value(id).weight);
@@ -245,6 +278,15 @@ bool OnnxScope::is_boundary(graph::ValueId id) const {
 
 std::string OnnxScope::write_weight(graph::ValueId id) {
   const graph::Value& value = graph_.value(id);
+  if (four_bit_.count(id) != 0) {
+    const at::Tensor tensor = std::get<at::Tensor>(*value.weight).contiguous();
+    const auto* codes = static_cast<const uint8_t*>(tensor.data_ptr());
+    model_.store.add(proto_, names_[id],
+                     tensor.scalar_type() == at::kChar ? kOnnxInt4 : kOnnxUint4,
+                     tensor.sizes().vec(),
+                     bytes(pairs({codes, static_cast<size_t>(tensor.numel())})));
+    return names_[id];
+  }
   if (const auto* tensor = std::get_if<codec::EncodedTensor>(&*value.weight))
     return write_encoded(id, *tensor);
   // An output, or a default of an input, is what it is called, and F32.

@@ -64,6 +64,9 @@ std::optional<std::string> need_of_blocks(const graph::Graph& main, const OnnxOp
       const bool quantizes = node.op == "DequantizeLinear" || node.op == "QuantizeLinear";
       if (quantizes && node.domain.empty() && node.integer("block_size", 0) != 0)
         why = fmt::format("node '{}' ({}) works by blocks", node.name, node.op);
+      if (is_narrow(node) && node.integer("bits", 8) <= 4)
+        why = fmt::format("node '{}' ({}) has codes of {} bits, which go as INT4", node.name,
+                          node.op, node.integer("bits", 8));
     }
     if (options.weights != OnnxWeights::kQdq) return;
     for (const graph::Value& value : graph.values()) {

@@ -15,7 +15,8 @@ enum class OnnxWeights : uint8_t {
   // com.microsoft.MatMulNBits, which ONNX Runtime multiplies with without unpacking. Linear layers
   // only (Transpose and MatMul or Gemm); a matrix used otherwise, too, is written as F32 as well.
   kNBits,
-  // DequantizeLinear: INT8 of one scale a row at any opset; INT4, and groups, raise the opset
+  // (A DequantizeLinear of the graph itself is written as it is: `bits` of 4 and fewer raise the opset
+  // to 21, too.) DequantizeLinear: INT8 of one scale a row at any opset; INT4, and groups, raise the opset
   // to 21.
   kQdq,
   kDequantize,  // F32

@@ -189,6 +189,65 @@ class Network(command.CommandTest):
         self.assertEqual((shipped["agreement"], shipped["samples"]), (1, 500))
         self.assertLess(shipped["output_difference"], 1e-5)
 
+    def test_quantize(self):
+        """The quantized file in ONNX Runtime is what eval measures; a folder of arrays of different sizes calibrates."""
+        model, trained, packed = (self.folder / name for name in ("lenet5.onnx", "trained.onnx", "q.onnx"))
+        self.succeed("create", "lenet5", "-o", model)
+        self.succeed("train", model, "--data", MNIST, "-o", trained, "--epochs", 1, "--lr", 0.05)
+        images = np.fromfile(MNIST / "t10k-images-idx3-ubyte", np.uint8)[16:].reshape(-1, 1, 28, 28)
+        labels = np.fromfile(MNIST / "t10k-labels-idx1-ubyte", np.uint8)[8:]
+        x = images.astype(np.float32) / 255
+        test = self.folder / "test.npz"
+        np.savez(test, input=x, labels=labels.astype(np.int64))
+        exact = self.succeed_json("eval", trained, "--data", test)["top1"]
+        for flags in (["--scheme", "int8"], ["--scheme", "int8", "--activations", "uint8", "--regions"],
+                      ["--scheme", "int4", "--first-last", "int8", "--adaround", "--adaround-iterations", 300]):
+            with self.subTest(flags=flags):
+                report = self.succeed_json("quantize", trained, "-o", packed, "--data", MNIST, "--samples", 200, *flags)
+                self.assertEqual(report["int8_mac_share"], 1)
+                self.assertEqual(len(report["layers"]), 5)
+                onnx.checker.check_model(str(packed), full_check=True)
+                measured = self.succeed_json("eval", packed, "--data", test, "--against", trained)
+                logits = run_onnxruntime(packed, {"input": x})[0]
+                self.assertLess(abs((logits.argmax(1) == labels).mean() - measured["top1"]), 5e-4)
+                self.assertLess(exact - measured["top1"], 0.005)
+        metadata = {p.key: p.value for p in onnx.load(packed).metadata_props}
+        self.assertIn('"precision":"w4a8"', metadata["packlight.quantization"])
+
+    def test_quantize_on_samples_of_different_sizes(self):
+        weights = [numpy_helper.from_array(np.random.default_rng(1).standard_normal((4, 1, 3, 3)).astype(np.float32), "w")]
+        model = self.model([helper.make_node("Conv", ["x", "w"], ["y"], name="conv")], name="free.onnx",
+                           inputs=(("x", ["n", 1, "h", "w_"]),), initializers=weights)
+        samples = self.folder / "samples"
+        samples.mkdir()
+        for width in (5, 9, 12):
+            np.save(samples / f"{width}.npy", np.random.default_rng(width).standard_normal((1, 1, 6, width)).astype(np.float32))
+        report = self.succeed_json("quantize", model, "-o", self.folder / "q.onnx", "--scheme", "int8", "--data", samples)
+        self.assertEqual(report["recipe"]["samples"], 3)
+        np.save(samples / "two.npy", np.zeros((2, 1, 6, 6), np.float32))
+        self.fail_with("quantize", model, "-o", self.folder / "q.onnx", "--scheme", "int8", "--data", samples,
+                       needles=["two.npy", "batch dimension of 1"])
+
+    def test_bad_quantize(self):
+        model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"
+        self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
+        good = self.array("good.npy", np.ones((4, 1, 2, 2), np.float32))
+        nan = self.array("nan.npy", np.full((4, 1, 2, 2), np.nan, np.float32))
+        int8 = ["--scheme", "int8"]
+        for arguments, needles in [
+            ([*int8], ["calibration samples are needed"]),
+            ([*int8, "--data", nan], ["'input'", "nan", "calibration"]),
+            ([*int8, "--data", self.array("none.npy", np.ones((0, 1, 2, 2), np.float32))], ["zero samples"]),
+            (["--data", good], ["--scheme or --wbits"]),
+            ([*int8, "--data", good, "--override", "conv*=int4"], ["'conv*'", "fc1"]),
+            ([*int8, "--data", good, "--override", "fc1=int1"], ["'int1'"]),
+            ([*int8, "--data", good, "--group-size", "64"], ["--group-size"]),
+        ]:
+            with self.subTest(needles=needles):
+                self.fail_with("quantize", model, "-o", out, *arguments, needles=needles)
+                self.assertFalse(out.exists())
+        self.fail_with("quantize", model, "-o", self.folder / "q.txt", *int8, "--data", good, needles=["q.txt", ".onnx"])
+
     def small_data(self):
         random = np.random.default_rng(0)
         labels = random.integers(0, 4, 600)

@@ -66,6 +66,47 @@ TEST(OnnxWriter, BlockedDequantizeRaisesTheOpset) {
   EXPECT_EQ(report.notices[0].substr(0, 27), "written at opset 21, not 17");
 }
 
+// A convolution's codes of 3 bits, an odd number of them, with their zero points: INT4 in the file,
+// and read back as 4-bit codes.
+TEST(OnnxWriter, NarrowDequantizeGoesAsInt4) {
+  PACKLIGHT_NEEDS(oracle_python());
+  Builder b;
+  const ValueId x = b.input("x", {Dim("batch"), 1, 5, 5});
+  const at::Tensor codes = (at::arange(27).remainder(8) - 4).to(at::kChar).reshape({3, 1, 3, 3});
+  const ValueId w = b.node("DequantizeLinear",
+                           {b.weight("codes", codes), b.weight("scales", at::rand({3}) + 0.5),
+                            b.weight("zeros", at::zeros({3}, at::kChar))},
+                           {"w"}, {{"axis", int64_t{0}}, {"bits", int64_t{3}}}, {3, 1, 3, 3})[0];
+  b.graph.outputs = b.node("Conv", {x, w}, {"y"}, {}, {Dim("batch"), 3, 3, 3});
+  TempDir folder;
+  const auto report = deploy::write_onnx(b.graph, folder / "m.onnx");
+  EXPECT_EQ(report.opset, 21);
+  for (const onnx::TensorProto& tensor : read_model(folder / "m.onnx").graph().initializer()) {
+    if (tensor.name() == "scales") continue;
+    EXPECT_EQ(tensor.data_type(), 22) << tensor.name();  // INT4
+    EXPECT_EQ(tensor.raw_data().size(), tensor.name() == "codes" ? 14u : 2u);
+  }
+  const graph::Graph again = import::load_onnx(folder / "m.onnx").graph;
+  EXPECT_EQ(again.node(0).integer("bits", 0), 4);
+  EXPECT_TRUE(at::equal(std::get<at::Tensor>(*again.value(*again.find("codes")).weight), codes));
+  expect_as_executed(b.graph, {{"x", noise({2, 1, 5, 5}, 3)}}, {OnnxOptions{}}, kRounding);
+}
+
+// Codes that something else reads, too, keep the type that it takes.
+TEST(OnnxWriter, NarrowCodesUsedOtherwiseStayInt8) {
+  Builder b;
+  const ValueId codes = b.weight("codes", at::ones({4}, at::kChar));
+  const ValueId zero = b.weight("zero", at::zeros({}, at::kChar));
+  const ValueId scale = b.weight("scale", at::ones({}));
+  b.graph.outputs = b.node("DequantizeLinear", {codes, scale, zero}, {"y"},
+                           {{"bits", int64_t{4}}}, {4});
+  b.graph.outputs.push_back(b.node("Cast", {codes}, {"z"}, {{"to", int64_t{1}}}, {4})[0]);
+  TempDir folder;
+  deploy::write_onnx(b.graph, folder / "m.onnx");
+  for (const onnx::TensorProto& tensor : read_model(folder / "m.onnx").graph().initializer())
+    if (tensor.name() != "scale") EXPECT_EQ(tensor.data_type(), onnx::TensorProto::INT8);
+}
+
 // x W^T and an embedding, W in tiles; 80 columns, so that the last group is a short one.
 Builder tiles_graph(int bits, int64_t group_size, bool symmetric, bool gemm) {
   Builder b;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 #include <numeric>
+#include <thread>
 
 #include "base/atomic_file.h"
 #include "base/fail.h"
@@ -13,10 +14,12 @@
 #include "calib/calibration_tokens.h"
 #include "calib/self_text.h"
 #include "cli/compress/output.h"
+#include "cli/compress/quantize_network.h"
 #include "cli/verbs.h"
 #include "deploy/package_writer.h"
 #include "exec/executor.h"
 #include "import/import.h"
+#include "io/hf_folder.h"
 #include "quantize/quantize_model.h"
 
 namespace packlight::cli {
@@ -148,6 +151,7 @@ void report(const QuantizeFlags& flags, const quantize::Recipe& recipe, const st
 
 void quantize_verb(const QuantizeFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
+  if (flags.scheme.empty()) fail(ErrorCode::kInvalidArgument, "[quantize] '{}': --scheme is needed", flags.model);
   quantize::Recipe recipe = make_recipe(flags);
   exec::initialise(flags.threads);
   check_output(flags.model, flags.output);
@@ -169,16 +173,39 @@ void quantize_verb(const QuantizeFlags& flags) {
   report(flags, recipe, layers, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
+// Flags of the other kind of model would be without effect.
+void refuse_given(const CLI::App& verb, const std::vector<std::string>& names, const std::string& model, const char* kind) {
+  for (const std::string& name : names) {
+    if (verb.get_option(name)->count() > 0) fail(ErrorCode::kInvalidArgument, "[quantize] '{}' is {}: {} has no meaning for it", model, kind, name);
+  }
+}
+
+void quantize_any(const CLI::App& verb, const QuantizeFlags& flags, QuantizeNetworkFlags network,
+                  const std::vector<std::string>& network_flags) {
+  if (io::detect_model_kind(flags.model) != io::ModelKind::kOnnx) {
+    refuse_given(verb, network_flags, flags.model, "a language model");
+    return quantize_verb(flags);
+  }
+  refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "an ONNX network");
+  network.model = flags.model, network.output = flags.output;
+  network.scheme = flags.scheme, network.scale = flags.scale;
+  network.overrides = flags.overrides;
+  network.seed = flags.seed, network.threads = flags.threads, network.json = flags.json;
+  exec::initialise(flags.threads > 0 ? flags.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  quantize_network_file(network);
+}
+
 }  // namespace
 
 void add_quantize(CLI::App& app) {
   auto flags = std::make_shared<QuantizeFlags>();
-  CLI::App* verb = app.add_subcommand("quantize", "Round a language model's weights to INT8 or INT4 and write a package");
-  verb->add_option("MODEL", flags->model, "GGUF file or Hugging Face folder")->required();
-  verb->add_option("-o,--output", flags->output, "package to write (.plk)")->required();
+  auto network = std::make_shared<QuantizeNetworkFlags>();
+  CLI::App* verb = app.add_subcommand("quantize", "Round a model's weights, and a network's activations, to INT8, INT4 or fewer bits");
+  verb->add_option("MODEL", flags->model, "GGUF file, Hugging Face folder, or ONNX network")->required();
+  verb->add_option("-o,--output", flags->output, "package to write (.plk); for a network an ONNX file (.onnx)")->required();
   verb->add_option("--scheme", flags->scheme,
-                   "int8, int4: weights only; w8a8, w4a8: inputs go to INT8 as they come too, which is faster")
-      ->required()
+                   "int8, int4: weights only; w8a8, w4a8: inputs go to INT8 as they come too, which is faster. Networks: bits of "
+                   "the weights; --activations says what inputs go to")
       ->check(CLI::IsMember({"int4", "int8", "w8a8", "w4a8"}));
   verb->add_option("--group-size", flags->group_size, "columns that share a scale")
       ->check(CLI::IsMember({"32", "64", "128", "row"}))
@@ -189,7 +216,8 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--head", flags->head, "SCHEME[:GROUP] of embedding and output head (also f16); INT8 unless given");
   verb->add_option("--override", flags->overrides,
-                   "'PATTERN=SCHEME[:GROUP]' for tensors whose name matches the glob; the last match wins; may be repeated")
+                   "'PATTERN=SCHEME[:GROUP]' for tensors whose name matches the glob; the last match wins; may be repeated. "
+                   "Networks: 'PATTERN=int8|int4|wN|wNaM|f16|float' for layers, by the name of node or weight")
       ->allow_extra_args(false);
   verb->add_option("--calib", flags->calib, "text file to calibrate on; without it the model writes its own text");
   verb->add_option("--calib-tokens", flags->calib_tokens, "tokens of calibration, in windows of 512 spread over the text")
@@ -205,13 +233,16 @@ void add_quantize(CLI::App& app) {
   verb->add_option("--threads", flags->threads, "0: one per processor")->check(CLI::Range(0, 1024))->capture_default_str();
   verb->add_flag("--json", flags->json,
                  "a report for machines on standard output; relative_error of a layer: sum h (w - w')^2 / sum h w^2, h the importance");
+  const std::vector<std::string> network_flags = add_network_flags(*verb, *network);
   verb->footer(
       "Examples:\n"
       "  packlight quantize model.gguf -o model.plk --scheme w4a8 --group-size 32 --calib text.txt\n"
       "  packlight quantize folder/ -o model.plk --scheme int8 --group-size row --scale absmax\n"
       "  packlight quantize model.gguf -o model.plk --scheme int4 --group-size 64 --asym --head int8:row \\\n"
-      "      --override '*.down_proj.weight=int8:64'");
-  verb->callback([flags] { quantize_verb(*flags); });
+      "      --override '*.down_proj.weight=int8:64'\n"
+      "  packlight quantize lenet5.onnx -o q.onnx --scheme int8 --data mnist\n"
+      "  packlight quantize detector.onnx -o q.onnx --scheme int4 --data photos --first-last int8 --adaround --equalize");
+  verb->callback([=] { quantize_any(*verb, *flags, *network, network_flags); });
 }
 
 }  // namespace packlight::cli

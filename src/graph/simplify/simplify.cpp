@@ -38,7 +38,8 @@ constexpr std::array kPasses = {
     Pass{"fuse_hard_swish", [](Graph& g, const Options&) { return fuse_hard_swish(g); }},
     Pass{"fuse_gelu", [](Graph& g, const Options&) { return fuse_gelu(g); }},
     Pass{"fuse_layer_norm", [](Graph& g, const Options&) { return fuse_layer_norm(g); }},
-    Pass{"fuse_attention", [](Graph& g, const Options&) { return fuse_attention(g); }},
+    Pass{"fuse_attention",
+         [](Graph& g, const Options& o) { return o.fuse_attention ? fuse_attention(g) : 0; }},
     // Then move what is left of per-channel arithmetic into the weights.
     Pass{"fold_after_convolution",
          [](Graph& g, const Options& o) { return fold_after_convolution(g, o.inference); }},

@@ -15,6 +15,8 @@ struct SimplifyOptions {
   // neighbours. False keeps both.
   bool inference = true;
   bool merge_parameters = false;  // see merge_weights()
+  // False: attention stays matrix products and softmax, which can be quantized one by one.
+  bool fuse_attention = true;
 };
 
 struct PassReport {

@@ -1,0 +1,79 @@
+#include "cli/compress/calibration_data.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "cli/compress/network_flags.h"
+#include "exec/data_inputs.h"
+
+namespace packlight::cli {
+namespace {
+
+constexpr int64_t kUsualBatch = 32;
+
+}  // namespace
+
+std::vector<CLI::Option*> add_calibration_flags(CLI::App& verb, CalibrationFlags& flags) {
+  return {verb.add_option("--data", flags.data,
+                          "calibration samples: folder with IDX files, .npy, .npz, a folder of "
+                          "either (one sample a file), of pictures, or a list of pictures"),
+          verb.add_option("--preprocess", flags.preprocess,
+                          "how pictures become inputs (default: MODEL with the extension .yaml)"),
+          verb.add_option("--samples", flags.samples, "to calibrate on, picked by the seed")
+              ->check(CLI::PositiveNumber)
+              ->capture_default_str(),
+          verb.add_option("--batch-size", flags.batch_size,
+                          "samples that run together; 0: 32, or 1 where sizes are free")
+              ->check(CLI::NonNegativeNumber)
+              ->capture_default_str()};
+}
+
+CalibrationData::CalibrationData(const graph::Graph& graph, const std::string& model,
+                                 const CalibrationFlags& flags, uint64_t seed)
+    : graph_(graph) {
+  dataset_ = open_samples(flags.data, model, flags.preprocess, data::LabelKind::kNone);
+  samples_ = std::min(flags.samples, dataset_->size());
+  if (samples_ < flags.samples) {
+    std::fprintf(stderr, "note: '%s' has %lld samples, fewer than the %lld asked for\n",
+                 flags.data.c_str(), static_cast<long long>(samples_),
+                 static_cast<long long>(flags.samples));
+  }
+  loading_.batch_size = flags.batch_size > 0 ? flags.batch_size : kUsualBatch;
+  for (const graph::ValueId id : graph.inputs) {
+    const auto& shape = graph.value(id).shape;
+    if (!shape || shape->empty()) continue;
+    const bool free = std::any_of(shape->begin() + 1, shape->end(),
+                                  [](const graph::Dim& dim) { return !dim.known(); });
+    if (free && flags.batch_size == 0) loading_.batch_size = 1;
+    if (!(*shape)[0].known()) continue;
+    any_batch_ = false;
+    loading_.batch_size = std::max<int64_t>(1, (*shape)[0].value);
+    break;
+  }
+  if (any_batch_) loading_.batch_size = std::min(loading_.batch_size, samples_);
+  loading_.seed = seed;
+  loading_.shuffle = true;  // files are often sorted by class
+  loading_.drop_last = !any_batch_;
+}
+
+calib::Batches CalibrationData::batches() const {
+  return [this](const std::function<bool(const calib::Inputs&)>& use) { each(use); };
+}
+
+void CalibrationData::each(const std::function<bool(const calib::Inputs&)>& use) const {
+  data::Loader loader(dataset_, loading_);
+  loader.start_epoch(0);
+  for (int64_t seen = 0; seen < samples_;) {
+    const auto batch = loader.next();
+    if (!batch) return;
+    calib::Inputs inputs = exec::input_tensors(graph_, *batch);
+    if (any_batch_ && seen + batch->size() > samples_)
+      for (auto& [name, tensor] : inputs) tensor = tensor.narrow(0, 0, samples_ - seen);
+    seen += batch->size();
+    if (!use(inputs)) return;
+  }
+}
+
+}  // namespace packlight::cli

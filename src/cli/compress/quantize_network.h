@@ -1,0 +1,39 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/compress/calibration_data.h"
+
+namespace packlight::cli {
+
+// What `quantize` takes for an ONNX network.
+struct QuantizeNetworkFlags {
+  // Given by the flags that language models have, too.
+  std::string model, output, scheme, scale;
+  std::vector<std::string> overrides;
+  int64_t seed = 0;
+  int threads = 0;
+  bool json = false;
+
+  CalibrationFlags calibration;
+  std::string activations = "int8", observer = "minmax", first_last, sensitivity;
+  int64_t adaround_iterations = 2000, opset = 17;
+  int weight_bits = 0, activation_bits = 8;
+  double percentile = 99.99;
+  bool per_tensor = false, regions = false, equalize = false, bias_correct = false,
+       adaround = false;
+};
+
+// Adds the flags that only networks have, and returns their names.
+std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags& flags);
+
+// Folds and fuses what does not stand in the way of quantizing layer by layer.
+void simplify_for_quantization(graph::Graph& graph);
+
+// Quantizes an ONNX file and writes the result. Errors: those of quantize_network(), data, deploy.
+void quantize_network_file(const QuantizeNetworkFlags& flags);
+
+}  // namespace packlight::cli

@@ -1,0 +1,143 @@
+#include "quantize/bias_correction.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/fail.h"
+#include "exec/evaluate.h"
+#include "exec/executor.h"
+#include "graph/weight.h"
+
+namespace packlight::quantize {
+namespace {
+
+using graph::Graph;
+using graph::Node;
+using graph::NodeId;
+using graph::ValueId;
+
+bool is_convolution(const Node& node) { return node.op == "Conv" || node.op == "ConvTranspose"; }
+
+// Sums of y over everything but its channels.
+at::Tensor channel_sums(const Node& node, const at::Tensor& y) {
+  const int64_t axis = is_convolution(node) ? 1 : y.dim() - 1;
+  return y.movedim(axis, 0).reshape({y.size(axis), -1}).to(at::kDouble).sum(1);
+}
+
+// The channels of the output lie along its last axis (or 1 for convolutions) only when the weight
+// is the right factor.
+bool has_channels(const NetworkLayer& layer) {
+  return layer.weight_input && *layer.weight_input == 1;
+}
+
+void add_to(Graph& graph, ValueId id, const at::Tensor& delta, const at::Tensor& old) {
+  graph.value(id).weight = (old.to(at::kFloat) + delta.to(at::kFloat)).contiguous();
+  graph.value(id).type = graph::ElementType::kF32;
+}
+
+int uses_of(const Graph& graph, ValueId id) {
+  auto count = static_cast<int>(std::count(graph.outputs.begin(), graph.outputs.end(), id));
+  for (const Node& node : graph.nodes())
+    count += static_cast<int>(std::count(node.inputs.begin(), node.inputs.end(), id));
+  return count;
+}
+
+const at::Tensor* own_vector(const Graph& graph, ValueId id, int64_t size) {
+  if (id == graph::kNone || !graph.value(id).weight || uses_of(graph, id) != 1) return nullptr;
+  const auto* tensor = std::get_if<at::Tensor>(&*graph.value(id).weight);
+  const bool fits = tensor != nullptr && tensor->dim() == 1 && tensor->numel() == size &&
+                    at::isFloatingType(tensor->scalar_type());
+  return fits ? tensor : nullptr;
+}
+
+// A node behind the layer that adds `shift` itself.
+void append_add(Graph& graph, NodeId at, const at::Tensor& shift) {
+  std::vector<Node> nodes = graph.nodes();
+  Node& layer = nodes[at];
+  const ValueId old = layer.outputs[0];
+  graph::Value made;
+  made.name = graph.free_name(graph.value(old).name + "_uncorrected");
+  layer.outputs[0] = graph.add_value(std::move(made));
+  Node add;
+  at::Tensor along = shift;
+  if (is_convolution(layer)) {
+    std::vector<int64_t> shape(graph.value(layer.inputs[1]).shape->size(), 1);
+    shape[1] = shift.numel();
+    along = shift.reshape(shape);
+  }
+  add.op = "Add";
+  add.name = layer.name + "/Correction";
+  add.block = layer.block;
+  add.inputs = {layer.outputs[0],
+                graph.add_weight(graph.free_name(graph.value(old).name + "_correction"), along)};
+  add.outputs = {old};
+  nodes.insert(nodes.begin() + at + 1, std::move(add));
+  graph.replace_nodes(std::move(nodes));
+  graph::infer_shapes(graph);
+}
+
+}  // namespace
+
+std::unordered_map<size_t, at::Tensor> output_shifts(
+    const Graph& graph, const std::vector<NetworkLayer>& layers,
+    const std::unordered_map<size_t, at::Tensor>& rounded, const calib::Batches& batches) {
+  std::unordered_map<const Node*, size_t> layer_of;
+  std::unordered_map<size_t, at::Tensor> delta, sums;
+  std::unordered_map<size_t, int64_t> counts;
+  for (const auto& [index, weight] : rounded) {
+    if (!has_channels(layers[index])) continue;
+    layer_of[&graph.node(layers[index].node)] = index;
+    delta[index] = weight - exec::dense_weight(*graph.value(layers[index].weight(graph)).weight);
+  }
+  exec::Executor executor(graph);
+  const exec::NodeObserver observe = [&](const Node& node, std::span<const at::Tensor> inputs) {
+    const auto it = layer_of.find(&node);
+    if (it == layer_of.end()) return;
+    const std::array<at::Tensor, 2> arguments = {inputs[0], delta.at(it->second)};
+    const at::Tensor y = exec::evaluate_node(graph, node, arguments)[0];
+    const at::Tensor sum = channel_sums(node, y);
+    at::Tensor& total = sums[it->second];
+    total = total.defined() ? total + sum : sum;
+    counts[it->second] += y.numel() / sum.numel();
+  };
+  batches([&](const calib::Inputs& inputs) {
+    executor.run(inputs, observe);
+    return true;
+  });
+  for (auto& [index, sum] : sums)
+    sum = (sum / static_cast<double>(std::max<int64_t>(1, counts[index]))).to(at::kFloat);
+  return sums;
+}
+
+void subtract_from_bias(Graph& graph, const std::string& layer, const at::Tensor& shift) {
+  const auto& nodes = graph.nodes();
+  const auto it = std::find_if(nodes.begin(), nodes.end(),
+                               [&](const Node& node) { return node.name == layer; });
+  if (it == nodes.end()) fail(ErrorCode::kInternal, "[quantize] no node is named '{}'", layer);
+  const auto id = static_cast<NodeId>(it - nodes.begin());
+  Node& node = graph.node(id);
+  const at::Tensor minus = -shift;
+  const bool takes_bias = is_convolution(node) || node.op == "Gemm";
+  if (takes_bias && (node.inputs.size() < 3 || node.inputs[2] == graph::kNone)) {
+    node.inputs.resize(3, graph::kNone);
+    node.inputs[2] = graph.add_weight(graph.free_name(layer + "_bias"), minus.contiguous());
+    node.attributes.erase("beta");
+    return;
+  }
+  if (takes_bias && node.number("beta", 1) == 1) {
+    if (const at::Tensor* bias = own_vector(graph, node.inputs[2], shift.numel()))
+      return add_to(graph, node.inputs[2], minus, *bias);
+  }
+  if (node.op == "MatMul" && uses_of(graph, node.outputs[0]) == 1) {
+    for (const Node& user : nodes) {
+      if (user.op != "Add" || user.inputs[0] != node.outputs[0]) continue;
+      if (const at::Tensor* bias = own_vector(graph, user.inputs[1], shift.numel()))
+        return add_to(graph, user.inputs[1], minus, *bias);
+    }
+  }
+  append_add(graph, id, minus.contiguous());
+}
+
+}  // namespace packlight::quantize

@@ -1,0 +1,251 @@
+#include "quantize/quantize_network.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+#include "base/fail.h"
+#include "exec/dense_weight.h"
+#include "exec/executor.h"
+#include "graph/cost.h"
+#include "quantize/bias_correction.h"
+#include "quantize/compare_layers.h"
+#include "quantize/equalize.h"
+#include "quantize/insert_codes.h"
+#include "quantize/reconstruct_layers.h"
+#include "quantize/weight_codes.h"
+
+namespace packlight::quantize {
+namespace {
+
+using graph::Graph;
+
+class NetworkQuantizer {
+ public:
+  NetworkQuantizer(const Graph& graph, const NetworkOptions& options, const calib::Batches* batches)
+      : original_(graph), options_(options), batches_(batches) {}
+
+  NetworkReport run(Graph& result) {
+    exec::check_finite(original_, 0, static_cast<graph::NodeId>(original_.nodes().size()));
+    if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
+    layers_ = find_layers(original_, options_.precision);
+    plan_precisions(original_, layers_, options_.edge, options_.overrides);
+    plan_ = plan_activations(original_, layers_, options_.form);
+    check_samples();
+    calibrate();
+    for (size_t i = 0; i < layers_.size(); ++i)
+      if (layers_[i].precision.weight_bits > 0) weights_[i] = round(layers_[i]);
+    result = original_;
+    inserted_ = insert_codes(result, layers_, plan_, groups_, weights_);
+    if (options_.adaround) reconstruct(result);
+    if (options_.bias_correct) correct(result);
+    report_layers(result);
+    return std::move(report_);
+  }
+
+ private:
+  void check_samples() const {
+    const bool needed = !plan_.pairs.empty() || options_.adaround || options_.bias_correct;
+    if (!needed || batches_ != nullptr) return;
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[quantize] '{}': calibration samples are needed to quantize activations, and for AdaRound "
+        "and bias correction",
+        original_.name);
+  }
+
+  // Parameters of every group of activations.
+  void calibrate() {
+    if (plan_.pairs.empty()) return;
+    std::vector<graph::ValueId> values;
+    for (const auto& pair : plan_.pairs) values.push_back(pair.value);
+    const calib::Observers observers = calib::observe_activations(
+        original_, values, *batches_, options_.observer, options_.observing);
+    std::vector<calib::Range> ranges(plan_.group_bits.size());
+    for (const auto& pair : plan_.pairs) {
+      const calib::Range seen = observers.at(pair.value)->range(grid(pair.group));
+      ranges[pair.group].low = std::min(ranges[pair.group].low, seen.low);
+      ranges[pair.group].high = std::max(ranges[pair.group].high, seen.high);
+    }
+    for (size_t group = 0; group < ranges.size(); ++group)
+      groups_.push_back(calib::code_parameters(ranges[group], grid(static_cast<int>(group))));
+    for (const auto& pair : plan_.pairs) {
+      report_.activations.push_back({original_.value(pair.value).name, plan_.group_bits[pair.group],
+                                     pair.group, ranges[pair.group], groups_[pair.group]});
+    }
+  }
+
+  calib::CodeGrid grid(int group) const {
+    return {plan_.group_bits[group], options_.symmetric_activations};
+  }
+
+  at::Tensor weight_of(const NetworkLayer& layer) const {
+    return exec::dense_weight(*original_.value(layer.weight(original_)).weight);
+  }
+
+  WeightCodes round(const NetworkLayer& layer) const {
+    const WeightRounding rounding{layer.precision.weight_bits, options_.per_tensor,
+                                  options_.scales};
+    return round_weight(weight_of(layer), layer.weight_axis, rounding);
+  }
+
+  void reconstruct(Graph& result) {
+    for (const auto& done : reconstruct_layers(original_, result, layers_, inserted_, weights_,
+                                               *batches_, options_.rounding, options_.quiet))
+      gains_[done.layer] = done.nearest_error > 0 ? done.error / done.nearest_error : 1;
+    for (const auto& [index, codes] : weights_) {
+      if (gains_.count(index) == 0)
+        report_.notices.push_back(
+            fmt::format("layer '{}' keeps its nearest codes: AdaRound has no form for it",
+                        layers_[index].name));
+    }
+  }
+
+  void correct(Graph& result) {
+    std::unordered_map<size_t, at::Tensor> rounded;
+    for (const auto& [index, codes] : weights_) rounded[index] = decode(codes);
+    for (const auto& [index, shift] : output_shifts(original_, layers_, rounded, *batches_))
+      subtract_from_bias(result, layers_[index].name, shift);
+  }
+
+  void report_layers(const Graph& result) {
+    std::vector<std::string> outputs;
+    for (const NetworkLayer& layer : layers_)
+      outputs.push_back(original_.value(original_.node(layer.node).outputs[0]).name);
+    std::unordered_map<std::string, double> ratios;
+    if (batches_ != nullptr && options_.report_samples > 0)
+      ratios = signal_to_noise(original_, result, outputs, *batches_, options_.report_samples);
+    const Graph sized = with_sizes();
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      NetworkLayerReport layer = report_of(i);
+      if (const auto it = ratios.find(outputs[i]); it != ratios.end())
+        layer.output_sqnr_db = it->second;
+      layer.macs = graph::multiply_accumulates(sized, sized.node(layers_[i].node));
+      report_.layers.push_back(std::move(layer));
+    }
+    report_.int8_mac_share = mac_share(sized);
+  }
+
+  NetworkLayerReport report_of(size_t index) const {
+    const NetworkLayer& layer = layers_[index];
+    NetworkLayerReport report;
+    report.name = layer.name;
+    report.op = original_.node(layer.node).op;
+    report.precision = layer.precision;
+    if (layer.weight_input) report.weight = original_.value(layer.weight(original_)).name;
+    if (const auto it = gains_.find(index); it != gains_.end()) report.rounding_gain = it->second;
+    const auto codes = weights_.find(index);
+    if (codes == weights_.end()) return report;
+    const at::Tensor w = weight_of(layer).to(at::kDouble);
+    report.least_scale = codes->second.scales.min().item<double>();
+    report.largest_scale = codes->second.scales.max().item<double>();
+    const double energy = w.square().sum().item<double>();
+    const double error = (w - decode(codes->second).to(at::kDouble)).square().sum().item<double>();
+    report.weight_error = energy > 0 ? error / energy : 0;
+    return report;
+  }
+
+  // The network at the shapes of the first calibration batch, so that work can be counted.
+  Graph with_sizes() const {
+    Graph sized = original_;
+    if (batches_ == nullptr) return sized;
+    std::map<std::string, std::vector<int64_t>> shapes;
+    (*batches_)([&](const calib::Inputs& inputs) {
+      for (const auto& [name, tensor] : inputs) shapes[name] = tensor.sizes().vec();
+      return false;
+    });
+    graph::bind_input_shapes(sized, shapes);
+    return sized;
+  }
+
+  std::optional<double> mac_share(const Graph& sized) const {
+    double all = 0, in_codes = 0;
+    for (const graph::Node& node : sized.nodes()) {
+      const auto macs = graph::multiply_accumulates(sized, node);
+      if (!macs) return std::nullopt;
+      all += static_cast<double>(*macs);
+    }
+    for (const NetworkLayerReport& layer : report_.layers) {
+      const bool weights = layer.weight.empty() || layer.precision.weight_bits > 0;
+      if (layer.precision.activation_bits > 0 && weights)
+        in_codes += static_cast<double>(layer.macs.value_or(0));
+    }
+    return all > 0 ? std::optional(in_codes / all) : std::nullopt;
+  }
+
+  Graph original_;
+  const NetworkOptions& options_;
+  const calib::Batches* batches_;
+  std::vector<NetworkLayer> layers_;
+  ActivationPlan plan_;
+  std::vector<calib::CodeParameters> groups_;
+  std::map<size_t, WeightCodes> weights_;  // by layer
+  std::vector<InsertedLayer> inserted_;
+  std::unordered_map<size_t, double> gains_;
+  NetworkReport report_;
+};
+
+}  // namespace
+
+NetworkReport quantize_network(Graph& graph, const NetworkOptions& options,
+                               const calib::Batches* batches) {
+  Graph result;
+  NetworkReport report = NetworkQuantizer(graph, options, batches).run(result);
+  graph = std::move(result);
+  return report;
+}
+
+Json options_to_json(const NetworkOptions& options) {
+  Json json = {{"precision", to_string(options.precision)},
+               {"symmetric_activations", options.symmetric_activations},
+               {"form", options.form == ActivationForm::kInputs ? "inputs" : "regions"},
+               {"per_tensor", options.per_tensor},
+               {"scale", options.scales == ScaleMethod::kSearch ? "search" : "absmax"},
+               {"observer", calib::observer_name(options.observer)},
+               {"equalize", options.equalize},
+               {"adaround", options.adaround},
+               {"bias_correct", options.bias_correct}};
+  if (options.observer == calib::ObserverKind::kPercentile)
+    json["percentile"] = options.observing.percentile;
+  if (options.observer == calib::ObserverKind::kMovingAverage)
+    json["momentum"] = options.observing.momentum;
+  if (options.adaround) {
+    json["adaround_iterations"] = options.rounding.iterations;
+    json["seed"] = options.rounding.seed;
+  }
+  if (options.edge) json["first_last"] = to_string(*options.edge);
+  for (const PrecisionRule& rule : options.overrides)
+    json["overrides"].push_back(rule.pattern + "=" + to_string(rule.precision));
+  return json;
+}
+
+Json report_to_json(const NetworkReport& report) {
+  Json json;
+  for (const NetworkLayerReport& layer : report.layers) {
+    Json entry = {{"name", layer.name},
+                  {"op", layer.op},
+                  {"precision", to_string(layer.precision)},
+                  {"weight_error", layer.weight_error}};
+    if (!layer.weight.empty()) entry["weight"] = layer.weight;
+    if (layer.precision.weight_bits > 0) entry["scales"] = {layer.least_scale, layer.largest_scale};
+    if (layer.rounding_gain) entry["adaround_error_ratio"] = *layer.rounding_gain;
+    if (layer.output_sqnr_db) entry["output_sqnr_db"] = *layer.output_sqnr_db;
+    if (layer.macs) entry["macs"] = *layer.macs;
+    json["layers"].push_back(std::move(entry));
+  }
+  for (const ActivationReport& a : report.activations) {
+    json["activations"].push_back({{"value", a.value},
+                                   {"bits", a.bits},
+                                   {"group", a.group},
+                                   {"range", {a.range.low, a.range.high}},
+                                   {"scale", a.codes.scale},
+                                   {"zero_point", a.codes.zero_point}});
+  }
+  if (report.int8_mac_share) json["int8_mac_share"] = *report.int8_mac_share;
+  json["equalized_pairs"] = report.equalized_pairs;
+  return json;
+}
+
+}  // namespace packlight::quantize
