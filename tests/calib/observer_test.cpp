@@ -93,8 +93,8 @@ TEST(Observer, MseClipsNormalValuesWhereTheoryDoes) {
   EXPECT_NEAR(range_of(ObserverKind::kMse, x, {4, true}).high, 2.55, 0.25);
 }
 
-// n values in [-1, 1] and one at 30: clipping to t costs (30 - t)^2, rounding n ((t + 1) / 255)^2 / 12,
-// together least at t = (30 - k) / (1 + k), k = n / (12 * 255^2).
+// n values in [-1, 1] and one at 30: clipping to t costs (30 - t)^2, rounding n ((t + 1) / 255)^2 /
+// 12, together least at t = (30 - k) / (1 + k), k = n / (12 * 255^2).
 TEST(Observer, MseTreatsTheEndsByThemselves) {
   const double n = 1000000, k = n / (12 * 255 * 255);
   const at::Tensor x = at::cat({at::linspace(-1, 1, 1000000), at::full({1}, 30.0)});

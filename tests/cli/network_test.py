@@ -236,7 +236,7 @@ class Network(command.CommandTest):
         int8 = ["--scheme", "int8"]
         for arguments, needles in [
             ([*int8], ["calibration samples are needed"]),
-            ([*int8, "--data", nan], ["'input'", "nan", "calibration"]),
+            ([*int8, "--data", nan], ["'flatten.output'", "nan", "calibration"]),
             ([*int8, "--data", self.array("none.npy", np.ones((0, 1, 2, 2), np.float32))], ["zero samples"]),
             (["--data", good], ["--scheme or --wbits"]),
             ([*int8, "--data", good, "--override", "conv*=int4"], ["'conv*'", "fc1"]),
