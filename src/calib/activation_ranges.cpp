@@ -27,6 +27,11 @@ Range extremes_of(const at::Tensor& x) {
 
 }  // namespace
 
+int64_t sample_count(const Inputs& inputs) {
+  if (inputs.empty() || inputs.begin()->second.dim() == 0) return 1;
+  return inputs.begin()->second.size(0);
+}
+
 Observers observe_activations(const graph::Graph& graph, const std::vector<graph::ValueId>& values,
                               const Batches& batches, ObserverKind kind,
                               const ObserverOptions& options) {

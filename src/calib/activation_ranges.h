@@ -13,6 +13,9 @@ namespace packlight::calib {
 
 // A network's inputs by name.
 using Inputs = std::unordered_map<std::string, at::Tensor>;
+// How many samples they are: the first dimension of an input, 1 when it has none.
+int64_t sample_count(const Inputs& inputs);
+
 // Calls `use` with the inputs of each calibration batch in order, until it returns false; may be
 // called again, with the same batches. Shapes may differ from batch to batch.
 using Batches = std::function<void(const std::function<bool(const Inputs&)>& use)>;

@@ -3,12 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/fail.h"
-#include "exec/evaluate.h"
+#include "base/progress.h"
 #include "exec/executor.h"
-#include "graph/weight.h"
 
 namespace packlight::quantize {
 namespace {
@@ -78,45 +76,53 @@ void append_add(Graph& graph, NodeId at, const at::Tensor& shift) {
   graph::infer_shapes(graph);
 }
 
+NodeId node_named(const Graph& graph, const std::string& name) {
+  for (NodeId id = 0; id < static_cast<NodeId>(graph.nodes().size()); ++id)
+    if (graph.node(id).name == name) return id;
+  fail(ErrorCode::kInternal, "[quantize] no node is named '{}'", name);
+}
+
+// What a node makes, when the network runs up to it.
+at::Tensor output_of(exec::Executor& executor, const Graph& graph, NodeId node,
+                     const calib::Inputs& inputs) {
+  exec::Values live;
+  for (const ValueId id : graph.inputs) live[id] = inputs.at(graph.value(id).name);
+  executor.run_nodes(0, node + 1, live);
+  return live.at(graph.node(node).outputs[0]);
+}
+
 }  // namespace
 
-std::unordered_map<size_t, at::Tensor> output_shifts(
-    const Graph& graph, const std::vector<NetworkLayer>& layers,
-    const std::unordered_map<size_t, at::Tensor>& rounded, const calib::Batches& batches) {
-  std::unordered_map<const Node*, size_t> layer_of;
-  std::unordered_map<size_t, at::Tensor> delta, sums;
-  std::unordered_map<size_t, int64_t> counts;
-  for (const auto& [index, weight] : rounded) {
-    if (!has_channels(layers[index])) continue;
-    layer_of[&graph.node(layers[index].node)] = index;
-    delta[index] = weight - exec::dense_weight(*graph.value(layers[index].weight(graph)).weight);
+void correct_biases(const Graph& original, Graph& quantized,
+                    const std::vector<NetworkLayer>& layers, const calib::Batches& batches,
+                    int64_t samples, bool quiet) {
+  base::Progress progress("Correcting biases", layers.size());
+  progress.set_quiet(quiet);
+  exec::Executor exact(original);
+  for (const NetworkLayer& layer : layers) {
+    progress.advance();
+    if (!has_channels(layer) || layer.precision.weight_bits == 0) continue;
+    const NodeId in_quantized = node_named(quantized, layer.name);
+    exec::Executor rounded(quantized);
+    at::Tensor sum;
+    int64_t count = 0, left = samples;
+    batches([&](const calib::Inputs& inputs) {
+      const at::Tensor y = output_of(exact, original, layer.node, inputs);
+      const at::Tensor shift = output_of(rounded, quantized, in_quantized, inputs) - y;
+      const at::Tensor part = channel_sums(original.node(layer.node), shift);
+      sum = sum.defined() ? sum + part : part;
+      count += y.numel() / part.numel();
+      left -= calib::sample_count(inputs);
+      return left > 0;
+    });
+    if (count > 0)
+      subtract_from_bias(quantized, layer.name, (sum / static_cast<double>(count)).to(at::kFloat));
   }
-  exec::Executor executor(graph);
-  const exec::NodeObserver observe = [&](const Node& node, std::span<const at::Tensor> inputs) {
-    const auto it = layer_of.find(&node);
-    if (it == layer_of.end()) return;
-    const std::array<at::Tensor, 2> arguments = {inputs[0], delta.at(it->second)};
-    const at::Tensor y = exec::evaluate_node(graph, node, arguments)[0];
-    const at::Tensor sum = channel_sums(node, y);
-    at::Tensor& total = sums[it->second];
-    total = total.defined() ? total + sum : sum;
-    counts[it->second] += y.numel() / sum.numel();
-  };
-  batches([&](const calib::Inputs& inputs) {
-    executor.run(inputs, observe);
-    return true;
-  });
-  for (auto& [index, sum] : sums)
-    sum = (sum / static_cast<double>(std::max<int64_t>(1, counts[index]))).to(at::kFloat);
-  return sums;
 }
 
 void subtract_from_bias(Graph& graph, const std::string& layer, const at::Tensor& shift) {
   const auto& nodes = graph.nodes();
-  const auto it = std::find_if(nodes.begin(), nodes.end(),
-                               [&](const Node& node) { return node.name == layer; });
-  if (it == nodes.end()) fail(ErrorCode::kInternal, "[quantize] no node is named '{}'", layer);
-  const auto id = static_cast<NodeId>(it - nodes.begin());
+  const NodeId id = node_named(graph, layer);
   Node& node = graph.node(id);
   const at::Tensor minus = -shift;
   const bool takes_bias = is_convolution(node) || node.op == "Gemm";

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "calib/activation_ranges.h"
@@ -10,13 +10,15 @@
 
 namespace packlight::quantize {
 
-// What rounding the weights adds to each output channel on average: E[(w' - w) x], by layer index,
-// over the inputs x of the float network. `rounded`: w' of the layers to look at, in the weight's
-// shape. One run over the batches; memory: one batch's run and the rounded weights.
-// Source: arXiv:1906.04721, section 4.2 (empirical form).
-std::unordered_map<size_t, at::Tensor> output_shifts(
-    const graph::Graph& graph, const std::vector<NetworkLayer>& layers,
-    const std::unordered_map<size_t, at::Tensor>& rounded, const calib::Batches& batches);
+// Layer after layer, in order: subtracts from the bias what quantization adds to each output
+// channel on average, E[y' - y], y' with all earlier layers corrected, y the float network's, over
+// the first `samples` calibration samples. Layers whose weight is no right factor, or is float, are
+// left. Memory: one batch's run of both networks. Cost: for each layer both networks up to it.
+// Source: arXiv:1906.04721, section 4.2, in its empirical form (appendix D), which sees the error
+// of activations, too: with float activations E[y' - y] of the first layer is E[(w' - w) x].
+void correct_biases(const graph::Graph& original, graph::Graph& quantized,
+                    const std::vector<NetworkLayer>& layers, const calib::Batches& batches,
+                    int64_t samples, bool quiet);
 
 // Subtracts a shift [outputs] from what a layer makes: from its bias, from the constant that an Add
 // behind it adds alone, else by an Add of its own.

@@ -65,8 +65,7 @@ std::unordered_map<std::string, double> signal_to_noise(const Graph& original,
       e.signal += y.to(at::kDouble).square().sum().item<double>();
       e.noise += (y - it->second).to(at::kDouble).square().sum().item<double>();
     }
-    const at::Tensor& first = inputs.begin()->second;
-    samples -= first.dim() > 0 ? first.size(0) : 1;
+    samples -= calib::sample_count(inputs);
     return samples > 0;
   });
   std::unordered_map<std::string, double> ratios;

@@ -40,7 +40,8 @@ class NetworkQuantizer {
     result = original_;
     inserted_ = insert_codes(result, layers_, plan_, groups_, weights_);
     if (options_.adaround) reconstruct(result);
-    if (options_.bias_correct) correct(result);
+    if (options_.bias_correct)
+      correct_biases(original_, result, layers_, *batches_, options_.bias_samples, options_.quiet);
     report_layers(result);
     return std::move(report_);
   }
@@ -101,13 +102,6 @@ class NetworkQuantizer {
             fmt::format("layer '{}' keeps its nearest codes: AdaRound has no form for it",
                         layers_[index].name));
     }
-  }
-
-  void correct(Graph& result) {
-    std::unordered_map<size_t, at::Tensor> rounded;
-    for (const auto& [index, codes] : weights_) rounded[index] = decode(codes);
-    for (const auto& [index, shift] : output_shifts(original_, layers_, rounded, *batches_))
-      subtract_from_bias(result, layers_[index].name, shift);
   }
 
   void report_layers(const Graph& result) {

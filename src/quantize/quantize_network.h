@@ -28,6 +28,7 @@ struct NetworkOptions {
   bool adaround = false;      // reconstruct_layers.h
   bool bias_correct = false;  // bias_correction.h, last
   AdaRoundOptions rounding;
+  int64_t bias_samples = 128;   // calibration samples that bias correction looks at
   int64_t report_samples = 64;  // that layer outputs are compared on; 0: none
   bool quiet = false;           // no progress bar
 };

@@ -44,17 +44,12 @@ at::Tensor input_of(exec::Executor& executor, const Graph& graph, NodeId node,
   return x;
 }
 
-int64_t batch_size(const calib::Inputs& inputs) {
-  const at::Tensor& first = inputs.begin()->second;
-  return first.dim() > 0 ? first.size(0) : 1;
-}
-
 // The first batches, of `samples` samples together.
 int64_t count_batches(const calib::Batches& batches, int64_t samples) {
   int64_t count = 0;
   batches([&](const calib::Inputs& inputs) {
     ++count;
-    samples -= batch_size(inputs);
+    samples -= calib::sample_count(inputs);
     return samples > 0;
   });
   return count;

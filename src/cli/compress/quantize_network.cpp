@@ -140,7 +140,7 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   keep(verb.add_flag("--bias-correct", flags.bias_correct,
-                     "subtract from biases what rounding weights adds on average"));
+                     "subtract from biases what quantization adds on average, layer after layer"));
   keep(verb.add_option("--opset", flags.opset, "of the file written, 13 to 23"))
       ->check(CLI::Range(13, 23))
       ->capture_default_str();
