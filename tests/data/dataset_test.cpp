@@ -203,6 +203,36 @@ TEST(ArrayDatasetTest, TakesBytesAsPicturesWhenAsked) {
   EXPECT_EQ(open_npy(dir / "x.npy", {})->sample(0).inputs[0].array.dtype, DType::kU8);
 }
 
+TEST(ArrayFolderTest, EachFileIsASampleOfItsOwnShape) {
+  TempDir folder;
+  write_array<float>(folder / "b.npy", DType::kF32, {1, 2, 3}, {1, 2, 3, 4, 5, 6});
+  write_array<float>(folder / "a.npy", DType::kF32, {1, 2, 1}, {7, 8});
+  write_file(folder / "notes.txt", "ignored");
+  const auto dataset = open_dataset(folder.path());
+  ASSERT_EQ(dataset->size(), 2);
+  EXPECT_EQ(dataset->label_kind(), LabelKind::kNone);
+  const Sample first = dataset->sample(0), second = dataset->sample(1);
+  EXPECT_EQ(first.inputs.at(0).name, "");
+  EXPECT_EQ(first.inputs[0].array.shape, (std::vector<int64_t>{2, 1}));
+  EXPECT_EQ(first.inputs[0].array.f32()[1], 8);
+  EXPECT_EQ(second.inputs.at(0).array.shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_NE(dataset->sample_name(1).find("b.npy"), std::string::npos);
+}
+
+TEST(ArrayFolderTest, RefusesBatchesLabelsAndMixtures) {
+  TempDir folder;
+  write_array<float>(folder / "two.npy", DType::kF32, {2, 1}, {1, 2});
+  expect_error(kBad, {"two.npy", "[2, 1]", "batch dimension of 1"},
+               [&] { open_dataset(folder.path())->sample(0); });
+  expect_error(kBad, {"no labels"}, [&] {
+    DatasetOptions options;
+    options.labels = LabelKind::kClass;
+    open_dataset(folder.path(), options);
+  });
+  write_file(folder / "more.npz", "");
+  expect_error(kBad, {".npy and .npz"}, [&] { open_dataset(folder.path()); });
+}
+
 TEST(PictureFolderTest, SortsClassesAndPicturesByName) {
   const TempDir dir;
   for (const char* name : {"b", "a", ".hidden"}) std::filesystem::create_directory(dir / name);
