@@ -1,5 +1,7 @@
 #include "data/preprocess_fields.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 

@@ -8,18 +8,15 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "cli/compress/network_flags.h"
+#include "cli/compress/network_output.h"
 #include "cli/compress/output.h"
 #include "cli/verbs.h"
-#include "data/preprocess.h"
 #include "deploy/gguf_writer.h"
 #include "deploy/hf_writer.h"
-#include "deploy/network_package.h"
-#include "deploy/onnx_writer.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
 #include "import/import.h"
 #include "io/hf_folder.h"
-#include "io/network_package.h"
 
 namespace packlight::cli {
 namespace {
@@ -65,29 +62,6 @@ Json simplify(import::OnnxNetwork& network) {
   return passes;
 }
 
-// Writes ONNX; adds to the report what it was.
-uint64_t write_onnx(const ExportFlags& flags, const import::OnnxNetwork& network, Json& json) {
-  deploy::OnnxOptions writing;
-  writing.opset = flags.opset;
-  writing.producer_version = PACKLIGHT_VERSION;
-  writing.metadata = network.metadata;
-  const deploy::OnnxReport report = deploy::write_onnx(network.graph, flags.output, writing);
-  for (const std::string& notice : report.notices) std::fprintf(stderr, "note: %s\n", notice.c_str());
-  json["opset"] = report.opset;
-  return size_of(flags.output) + report.external_bytes;
-}
-
-uint64_t write_plk(const ExportFlags& flags, const import::OnnxNetwork& network) {
-  deploy::NetworkPackageNotes notes;
-  if (io::detect_model_kind(flags.model) == io::ModelKind::kNetworkPackage)
-    notes.recipe = io::NetworkPackage::open(flags.model).metadata().recipe;
-  if (const auto preprocess = preprocess_of_model(flags.model))
-    notes.preprocess = data::preprocess_to_json(*preprocess);
-  notes.metadata = network.metadata;
-  deploy::write_network_package(network.graph, notes, flags.output);
-  return size_of(flags.output);
-}
-
 // A network leaves as ONNX or as a package, simplified unless it is wanted as it is.
 void export_network(const ExportFlags& flags) {
   if (flags.format != "onnx" && flags.format != "plk") {
@@ -99,15 +73,16 @@ void export_network(const ExportFlags& flags) {
   const size_t nodes_before = network.graph.nodes().size();
   Json json = {{"output", flags.output}, {"format", flags.format}, {"nodes_before", nodes_before}};
   json["passes"] = flags.as_is ? Json::object() : simplify(network);
-  const uint64_t bytes =
-      flags.format == "plk" ? write_plk(flags, network) : write_onnx(flags, network, json);
-  json["bytes"] = bytes;
+  const WrittenNetwork written = write_network(
+      network, {flags.output, flags.model, flags.format == "plk", Json(), flags.opset});
+  if (written.opset) json["opset"] = *written.opset;
+  json["bytes"] = written.bytes;
   json["nodes"] = network.graph.nodes().size();
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));
   } else {
     fmt::print("{}: {:.1f} MB, {}{} nodes ({} in the original)\n", flags.output,
-               static_cast<double>(bytes) / 1e6,
+               static_cast<double>(written.bytes) / 1e6,
                json.contains("opset") ? fmt::format("opset {}, ", json["opset"].dump()) : "",
                network.graph.nodes().size(), nodes_before);
   }

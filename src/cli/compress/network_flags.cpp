@@ -1,5 +1,7 @@
 #include "cli/compress/network_flags.h"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 
 #include "base/fail.h"

@@ -49,7 +49,7 @@ class Metric {
     options.most_samples = flags_.eval_samples;
     options.ctc_blank = flags_.blank;
     options.quiet = true;
-    const eval::TaskReport report = eval::evaluate_task(graph, nullptr, loader, options);
+    const eval::TaskReport report = eval::evaluate_task(eval::graph_subject(graph), nullptr, loader, options);
     if (report.top1) return report.top1->value;
     if (report.sequence_accuracy) return report.sequence_accuracy->value;
     return -report.mean_squared_error.value().value;

@@ -182,11 +182,11 @@ void refuse_given(const CLI::App& verb, const std::vector<std::string>& names, c
 
 void quantize_any(const CLI::App& verb, const QuantizeFlags& flags, QuantizeNetworkFlags network,
                   const std::vector<std::string>& network_flags) {
-  if (io::detect_model_kind(flags.model) != io::ModelKind::kOnnx) {
+  if (!io::is_network(io::detect_model_kind(flags.model))) {
     refuse_given(verb, network_flags, flags.model, "a language model");
     return quantize_verb(flags);
   }
-  refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "an ONNX network");
+  refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "a network");
   network.model = flags.model, network.output = flags.output;
   network.scheme = flags.scheme, network.scale = flags.scale;
   network.overrides = flags.overrides;
@@ -202,7 +202,7 @@ void add_quantize(CLI::App& app) {
   auto network = std::make_shared<QuantizeNetworkFlags>();
   CLI::App* verb = app.add_subcommand("quantize", "Round a model's weights, and a network's activations, to INT8, INT4 or fewer bits");
   verb->add_option("MODEL", flags->model, "GGUF file, Hugging Face folder, or ONNX network")->required();
-  verb->add_option("-o,--output", flags->output, "package to write (.plk); for a network an ONNX file (.onnx)")->required();
+  verb->add_option("-o,--output", flags->output, "package to write (.plk); a network may be written as ONNX (.onnx), too")->required();
   verb->add_option("--scheme", flags->scheme,
                    "int8, int4: weights only; w8a8, w4a8: inputs go to INT8 as they come too, which is faster. Networks: bits of "
                    "the weights; --activations says what inputs go to")

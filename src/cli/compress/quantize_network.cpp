@@ -5,13 +5,12 @@
 
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <optional>
 
 #include "base/fail.h"
 #include "cli/compress/network_flags.h"
+#include "cli/compress/network_output.h"
 #include "cli/compress/output.h"
-#include "deploy/onnx_writer.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
 #include "quantize/quantize_network.h"
@@ -55,24 +54,6 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   options.rounding.iterations = flags.adaround_iterations;
   options.rounding.seed = static_cast<uint64_t>(flags.seed);
   return options;
-}
-
-// The extension decides what is written.
-void check_extension(const std::string& output) {
-  if (std::filesystem::path(output).extension() == ".onnx") return;
-  fail(ErrorCode::kInvalidArgument,
-       "[quantize] output '{}': a quantized network is written as .onnx", output);
-}
-
-deploy::OnnxReport write(const import::OnnxNetwork& network, const QuantizeNetworkFlags& flags,
-                         const Json& recipe) {
-  deploy::OnnxOptions writing;
-  writing.opset = flags.opset;
-  writing.weights = deploy::OnnxWeights::kQdq;
-  writing.producer_version = PACKLIGHT_VERSION;
-  writing.metadata = network.metadata;
-  writing.metadata["packlight.quantization"] = recipe.dump();
-  return deploy::write_onnx(network.graph, flags.output, writing);
 }
 
 double peak_rss_mb() {
@@ -159,7 +140,7 @@ void simplify_for_quantization(graph::Graph& graph) {
 void quantize_network_file(const QuantizeNetworkFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
   const quantize::NetworkOptions options = options_of(flags);
-  check_extension(flags.output);
+  const bool as_package = is_package_name(flags.output, "quantize");
   check_output(flags.model, flags.output);
   import::OnnxNetwork network = load_network(flags.model);
   simplify_for_quantization(network.graph);
@@ -174,17 +155,16 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
     std::fprintf(stderr, "note: %s\n", notice.c_str());
   Json recipe = quantize::options_to_json(options);
   if (data) recipe["samples"] = data->samples();
-  const deploy::OnnxReport written = write(network, flags, recipe);
-  for (const std::string& notice : written.notices)
-    std::fprintf(stderr, "note: %s\n", notice.c_str());
-  const uint64_t bytes = std::filesystem::file_size(flags.output) + written.external_bytes;
+  NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
+  output.weights = deploy::OnnxWeights::kQdq;
+  const WrittenNetwork written = write_network(network, output);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (flags.json) {
     Json json = quantize::report_to_json(report);
     json["output"] = flags.output;
-    json["bytes"] = bytes;
-    json["opset"] = written.opset;
+    json["bytes"] = written.bytes;
+    if (written.opset) json["opset"] = *written.opset;
     json["recipe"] = recipe;
     json["seconds"] = seconds;
     json["peak_rss_mb"] = peak_rss_mb();
@@ -193,7 +173,7 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   }
   print_layers(report);
   fmt::print("{}: {:.2f} MB, {}{}, {:.0f} s, peak memory {:.0f} MB\n", flags.output,
-             static_cast<double>(bytes) / 1e6, quantize::to_string(options.precision),
+             static_cast<double>(written.bytes) / 1e6, quantize::to_string(options.precision),
              report.int8_mac_share
                  ? fmt::format(", {:.1f} % of multiply-accumulates in 8 bits or fewer",
                                100 * *report.int8_mac_share)
