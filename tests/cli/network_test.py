@@ -142,7 +142,7 @@ class Network(command.CommandTest):
             (["bench", package, "--batch", 2], ["--batch", "a language model's option"]),
             (["bench", package, "--input-shape", "1,4"], ["[1, 4]"]),
             (["eval", package, "--text", x], ["--data"]),
-            (["quantize", package, "-o", self.folder / "q.plk"], ["network"]),
+            (["quantize", package, "-o", self.folder / "q.plk"], ["--scheme"]),
             (["export", package, "--format", "gguf", "-o", out], ["--format onnx", "--format plk"]),
             (["verify", package, "--against", command.SMOLLM], ["language model"]),
         ]:

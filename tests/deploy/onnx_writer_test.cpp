@@ -81,7 +81,8 @@ TEST(OnnxWriter, NarrowDequantizeGoesAsInt4) {
   TempDir folder;
   const auto report = deploy::write_onnx(b.graph, folder / "m.onnx");
   EXPECT_EQ(report.opset, 21);
-  for (const onnx::TensorProto& tensor : read_model(folder / "m.onnx").graph().initializer()) {
+  const onnx::ModelProto model = read_model(folder / "m.onnx");
+  for (const onnx::TensorProto& tensor : model.graph().initializer()) {
     if (tensor.name() == "scales") continue;
     EXPECT_EQ(tensor.data_type(), 22) << tensor.name();  // INT4
     EXPECT_EQ(tensor.raw_data().size(), tensor.name() == "codes" ? 14u : 2u);
@@ -103,7 +104,8 @@ TEST(OnnxWriter, NarrowCodesUsedOtherwiseStayInt8) {
   b.graph.outputs.push_back(b.node("Cast", {codes}, {"z"}, {{"to", int64_t{1}}}, {4})[0]);
   TempDir folder;
   deploy::write_onnx(b.graph, folder / "m.onnx");
-  for (const onnx::TensorProto& tensor : read_model(folder / "m.onnx").graph().initializer())
+  const onnx::ModelProto model = read_model(folder / "m.onnx");
+  for (const onnx::TensorProto& tensor : model.graph().initializer())
     if (tensor.name() != "scale") EXPECT_EQ(tensor.data_type(), onnx::TensorProto::INT8);
 }
 
