@@ -1,8 +1,8 @@
-# packlight_room(NAME [DEPS room...] [LIBS target...] [PUBLIC_LIBS target...])
+# packlight_room(NAME [TOGETHER] [DEPS room...] [LIBS target...] [PUBLIC_LIBS target...])
 #   One static library packlight_NAME of every .cpp in src/NAME (subfolders too), linked with the
 #   lower rooms it may include.
 function(packlight_room name)
-  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;PUBLIC_LIBS;EXCLUDE" ${ARGN})
+  cmake_parse_arguments(ARG "TOGETHER" "" "DEPS;LIBS;PUBLIC_LIBS;EXCLUDE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   foreach(pattern IN LISTS ARG_EXCLUDE)
     list(FILTER sources EXCLUDE REGEX ${pattern})
@@ -19,6 +19,15 @@ function(packlight_room name)
   packlight_flags(packlight_${name})
   set_target_properties(packlight_${name} PROPERTIES PACKLIGHT_DEPS "${ARG_DEPS}")
   packlight_precompiled(${name} "${ARG_DEPS}")
+  if(ARG_TOGETHER)
+    packlight_compile_together(packlight_${name})
+  endif()
+endfunction()
+
+# packlight_compile_together(TARGET): a few files at a time, in rooms whose files spend most of their compilation on headers. Names
+#   in their unnamed namespaces must differ within the room.
+function(packlight_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
 endfunction()
 
 # packlight_precompile(TARGET header...): a precompiled header. ccache caches what uses one only with -fpch-preprocess and the
@@ -70,6 +79,13 @@ function(packlight_compile_fast target)
   endif()
 endfunction()
 
+# packlight_compile_small(TARGET): small code, for what a device carries and spends no time in.
+function(packlight_compile_small target)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release")
+    target_compile_options(${target} PRIVATE -Os)
+  endif()
+endfunction()
+
 # packlight_flags(TARGET): warnings, and the sanitizer asked for.
 function(packlight_flags target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-sign-compare)
@@ -87,11 +103,11 @@ function(packlight_flags target)
   endif()
 endfunction()
 
-# packlight_test(ROOM [LIBS target...]): one GoogleTest program ROOM_test of every *_test.cpp beside the
+# packlight_test(ROOM [APART] [LIBS target...]): one GoogleTest program ROOM_test of every *_test.cpp beside the
 #   CMakeLists.txt that calls it. ctest runs it as a few shards and not test by test: a program that loads LibTorch takes most of
 #   a second to start.
 function(packlight_test room)
-  cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "APART" "" "LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
   add_executable(${room}_test ${sources})
   target_link_libraries(${room}_test PRIVATE packlight_${room} ${ARG_LIBS} GTest::gtest_main)
@@ -102,6 +118,9 @@ function(packlight_test room)
   packlight_compile_fast(${room}_test)
   get_target_property(deps packlight_${room} PACKLIGHT_DEPS)
   packlight_precompiled(${room} "${deps}" IS_TEST)
+  if(NOT ARG_APART)
+    packlight_compile_together(${room}_test)
+  endif()
   set(shards 4)
   foreach(shard RANGE 1 ${shards})
     math(EXPR index "${shard} - 1")

@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "cli/bench_samples.h"
 #include "cli/option_scope.h"
+#include "cli/peak_memory.h"
 #include "cli/verbs.h"
 #include "io/hf_folder.h"
 #include "io/package.h"

@@ -10,6 +10,7 @@
 #include "cli/input_shapes.h"
 #include "cli/network_arrays.h"
 #include "cli/network_session.h"
+#include "cli/peak_memory.h"
 #include "cli/verbs.h"
 #include "kernels/kernels.h"
 

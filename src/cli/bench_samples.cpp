@@ -1,7 +1,5 @@
 #include "cli/bench_samples.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 
 namespace packlight::cli {
@@ -25,12 +23,6 @@ void add_samples(Json& json, const std::string& key, const Samples& samples, dou
   json[key] = samples.median() / unit;
   json[key + "_min"] = samples.min() / unit;
   json[key + "_max"] = samples.max() / unit;
-}
-
-double peak_rss_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;
 }
 
 }  // namespace packlight::cli

@@ -18,7 +18,4 @@ struct Samples {
 // KEY (the median), KEY_min and KEY_max, divided by `unit`.
 void add_samples(Json& json, const std::string& key, const Samples& samples, double unit);
 
-// The largest resident memory of this process so far, in 10^6 bytes.
-double peak_rss_mb();
-
 }  // namespace packlight::cli

@@ -13,9 +13,6 @@ using test::contains;
 using test::error_of;
 using Attributes = std::map<std::string, Attribute>;
 
-const Dim n{std::string("n")}, m{std::string("m")};
-std::vector<int64_t> list(std::initializer_list<int64_t> values) { return values; }
-
 TEST(InferShapesTest, Broadcasting) {
   EXPECT_EQ(OneNode().input({n, 1, 4}).input({3, 1}).run("Add"), "[n, 3, 4]");
   EXPECT_EQ(OneNode().input({n}).input({n}).run("Mul"), "[n]");

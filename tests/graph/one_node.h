@@ -11,6 +11,9 @@
 
 namespace packlight::graph {
 
+inline const Dim n{std::string("n")}, m{std::string("m")};
+inline std::vector<int64_t> list(std::initializer_list<int64_t> values) { return values; }
+
 // A graph of one node; inputs are shapes (floats) or constant integers.
 class OneNode {
  public:

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "graph/error_of.h"
+#include "graph/one_node.h"
 #include "graph/graph.h"
 #include "graph/weight.h"
 
@@ -11,8 +12,6 @@ namespace {
 using test::contains;
 using test::error_of;
 using Attributes = std::map<std::string, Attribute>;
-
-const Dim n{std::string("n")};
 
 ValueId constant(Graph& graph, std::vector<int64_t> values) {
   return graph.add_weight(graph.free_name("constant"), at::tensor(values, at::kLong));

@@ -10,9 +10,7 @@ namespace {
 using test::contains;
 using test::error_of;
 
-const Dim n{std::string("n")}, m{std::string("m")};
 const ElementType kU8 = ElementType::kU8, kI8 = ElementType::kI8, kI32 = ElementType::kI32;
-std::vector<int64_t> list(std::initializer_list<int64_t> values) { return values; }
 
 OneNode lstm(Dim batch, int64_t directions = 2) {
   return OneNode()

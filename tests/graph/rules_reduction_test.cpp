@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "graph/error_of.h"
+#include "graph/one_node.h"
 #include "graph/graph.h"
 #include "graph/weight.h"
 
@@ -12,7 +13,6 @@ using test::contains;
 using test::error_of;
 using Attributes = std::map<std::string, Attribute>;
 
-const Dim n{std::string("n")};
 const Attributes kDrop{{"keepdims", int64_t{0}}};
 
 // The shape of the first output, or the error; `second` is the constant second input.

@@ -10,8 +10,6 @@ namespace {
 using test::contains;
 using Attributes = std::map<std::string, Attribute>;
 
-std::vector<int64_t> list(std::initializer_list<int64_t> values) { return values; }
-
 TEST(WindowTest, StopsOfEveryPadding) {
   struct Case {
     int64_t kernel, stride, dilation, begin, end;
@@ -56,7 +54,7 @@ TEST(WindowTest, TransposedExtents) {
   EXPECT_EQ(transposed_extent(axis, 4).begin, 1);
 }
 
-const Dim n{std::string("n")}, h{std::string("h")}, w{std::string("w")};
+const Dim h{std::string("h")}, w{std::string("w")};
 
 TEST(ConvolutionRulesTest, KeepsSymbolsWhereTheSizeStays) {
   const auto conv = [](Attributes attributes) {

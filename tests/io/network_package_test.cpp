@@ -51,16 +51,16 @@ NetworkValue packed(const std::string& name, int bits, bool symmetric) {
   return value;
 }
 
-NetworkValue plain(const std::string& name) {
+NetworkValue plain_value(const std::string& name) {
   return {name, std::nullopt, std::nullopt, std::nullopt};
 }
 
 // Constants whose names a package uses for something else, an odd size, an empty one, every
 // packing.
-Network sample() {
+Network sample_network() {
   Network network;
   network.name = "sample";
-  network.values = {plain("x"),
+  network.values = {plain_value("x"),
                     dense("network", {2, 3}),
                     packed("m", 4, true),
                     packed("asymmetric", 4, false),
@@ -68,7 +68,7 @@ Network sample() {
                     dense("m.scales", {1}),
                     dense("__metadata__", {}),
                     dense("padding.7", {0, 5}),
-                    plain("y")};
+                    plain_value("y")};
   network.nodes = {{"op", "Op", "own", {0, 1, 2, 3, 4, 5, 6, 7}, {8}, {}, 0}};
   network.nodes[0].attributes["value"] = dense("value", {3}).constant->record;
   network.inputs = {0};
@@ -101,7 +101,7 @@ void expect_line(std::span<const std::byte> bytes) {
 
 TEST(NetworkPackageTest, HoldsWhatWasWritten) {
   const TempDir dir;
-  const Network want = sample();
+  const Network want = sample_network();
   write_network_package(dir / "x.plk", want, sample_metadata());
   EXPECT_EQ(detect_model_kind(dir / "x.plk"), ModelKind::kNetworkPackage);
   const NetworkPackage package = NetworkPackage::open(dir / "x.plk");
@@ -126,7 +126,7 @@ TEST(NetworkPackageTest, HoldsWhatWasWritten) {
 
 TEST(NetworkPackageTest, ConstantsAreViewsOfTheMappedFile) {
   const TempDir dir;
-  write_network_package(dir / "x.plk", sample(), {});
+  write_network_package(dir / "x.plk", sample_network(), {});
   const Bytes file = test::read_file(dir / "x.plk");
   const std::shared_ptr<std::byte> copy(
       static_cast<std::byte*>(std::aligned_alloc(64, (file.size() / 64 + 1) * 64)), std::free);
@@ -144,7 +144,7 @@ TEST(NetworkPackageTest, ConstantsAreViewsOfTheMappedFile) {
 
 TEST(NetworkPackageTest, KindsAreNotTakenForEachOther) {
   const TempDir dir;
-  write_network_package(dir / "network.plk", sample(), {});
+  write_network_package(dir / "network.plk", sample_network(), {});
   test::TinyPackage().write(dir / "decoder.plk");
   EXPECT_EQ(detect_model_kind(dir / "decoder.plk"), ModelKind::kPackage);
   expect_error(ErrorCode::kUnsupported, {"network.plk", "holds a network"},
@@ -155,14 +155,14 @@ TEST(NetworkPackageTest, KindsAreNotTakenForEachOther) {
 
 TEST(NetworkPackageTest, SameNetworkSameBytes) {
   const TempDir dir;
-  write_network_package(dir / "a", sample(), sample_metadata());
-  write_network_package(dir / "b", sample(), sample_metadata());
+  write_network_package(dir / "a", sample_network(), sample_metadata());
+  write_network_package(dir / "b", sample_network(), sample_metadata());
   EXPECT_EQ(test::read_file(dir / "a"), test::read_file(dir / "b"));
 }
 
 TEST(NetworkPackageTest, DamageIsFoundInItsBlock) {
   const TempDir dir;
-  write_network_package(dir / "x.plk", sample(), {});
+  write_network_package(dir / "x.plk", sample_network(), {});
   const Bytes good = test::read_file(dir / "x.plk");
   const NetworkPackage sound = parse_aligned(good);
   const auto damage = [&](const char* tensor) {
@@ -181,7 +181,7 @@ TEST(NetworkPackageTest, DamageIsFoundInItsBlock) {
 TEST(NetworkPackageTest, ManyConstantsStayWithinTheMetadata) {
   const TempDir dir;
   Network network;
-  network.values = {plain("x"), plain("y")};
+  network.values = {plain_value("x"), plain_value("y")};
   for (int i = 0; i < 2000; ++i)
     network.values.push_back(dense("layer." + std::to_string(i) + std::string(100, 'n'), {2}));
   network.nodes = {{"op", "Op", "", {0}, {1}, {}, 0}};
@@ -201,7 +201,7 @@ TEST(NetworkPackageTest, ManyConstantsStayWithinTheMetadata) {
 // Rewrites metadata, network or tensors of a good package.
 class EditedPackage {
  public:
-  EditedPackage() { write_network_package(dir_ / "x.plk", sample(), sample_metadata()); }
+  EditedPackage() { write_network_package(dir_ / "x.plk", sample_network(), sample_metadata()); }
 
   using Tensors = std::vector<TensorToWrite>;
   void expect_refused(
@@ -321,7 +321,7 @@ TEST(NetworkPackageTest, RefusesTensorsThatDoNotFit) {
 
 TEST(NetworkPackageTest, TruncationsAreRefusedAndNoMutationCrashes) {
   const TempDir dir;
-  write_network_package(dir / "x.plk", sample(), sample_metadata());
+  write_network_package(dir / "x.plk", sample_network(), sample_metadata());
   const Bytes bytes = test::read_file(dir / "x.plk");
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), 8);
@@ -340,7 +340,7 @@ TEST(NetworkPackageTest, WriterRefusesWhatDoesNotFit) {
   const TempDir dir;
   const auto refuse = [&](ErrorCode code, std::initializer_list<std::string> parts,
                           const std::function<void(Network&, NetworkMetadata&)>& edit) {
-    Network network = sample();
+    Network network = sample_network();
     NetworkMetadata metadata;
     edit(network, metadata);
     expect_error(code, parts, [&] { write_network_package(dir / "x", network, metadata); });

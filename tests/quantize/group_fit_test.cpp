@@ -30,7 +30,7 @@ Fitted fit(int bits, bool symmetric, ScaleMethod method, const std::vector<float
   return out;
 }
 
-std::vector<float> random_weights(size_t n, uint32_t seed) {
+std::vector<float> random_row(size_t n, uint32_t seed) {
   std::mt19937 engine(seed);
   std::normal_distribution<float> normal(0, 0.05f);
   std::vector<float> w(n);
@@ -39,7 +39,7 @@ std::vector<float> random_weights(size_t n, uint32_t seed) {
 }
 
 std::vector<float> random_importance(size_t n, uint32_t seed) {
-  std::vector<float> h = random_weights(n, seed);
+  std::vector<float> h = random_row(n, seed);
   for (float& v : h) v = std::exp(40 * v);
   return h;
 }
@@ -64,7 +64,7 @@ TEST(GroupFit, RoundsHalfToEven) {
 
 // 1 / 7 is no F16 number: codes must belong to the scale as it is stored.
 TEST(GroupFit, RoundsWithTheStoredScale) {
-  const std::vector<float> w = random_weights(64, 1);
+  const std::vector<float> w = random_row(64, 1);
   for (const bool symmetric : {true, false}) {
     const Fitted f = fit(4, symmetric, ScaleMethod::kAbsMax, w);
     for (size_t i = 0; i < w.size(); ++i) {
@@ -152,7 +152,7 @@ class GroupFitForms : public ::testing::TestWithParam<std::tuple<int, bool, int>
 TEST_P(GroupFitForms, SearchNeverLosesToAbsMaxAndReportsItsError) {
   const auto [bits, symmetric, n] = GetParam();
   for (uint32_t seed = 0; seed < 40; ++seed) {
-    const std::vector<float> w = random_weights(n, seed), h = random_importance(n, seed + 1000);
+    const std::vector<float> w = random_row(n, seed), h = random_importance(n, seed + 1000);
     const Fitted plain = fit(bits, symmetric, ScaleMethod::kAbsMax, w, h);
     const Fitted search = fit(bits, symmetric, ScaleMethod::kSearch, w, h);
     EXPECT_LE(search.error, plain.error);
@@ -191,7 +191,7 @@ double exhaustive_error(const std::vector<float>& w, const std::vector<float>& h
 TEST(GroupFit, SearchIsNearTheBestScale) {
   double found = 0, best = 0;
   for (uint32_t seed = 0; seed < 60; ++seed) {
-    const std::vector<float> w = random_weights(32, seed), h = random_importance(32, seed + 500);
+    const std::vector<float> w = random_row(32, seed), h = random_importance(32, seed + 500);
     found += fit(4, true, ScaleMethod::kSearch, w, h).error;
     best += exhaustive_error(w, h);
   }
@@ -200,7 +200,7 @@ TEST(GroupFit, SearchIsNearTheBestScale) {
 
 TEST(GroupFit, ImportanceDecidesWhichWeightIsKept) {
   // An unimportant outlier is clipped for the sake of the rest.
-  std::vector<float> w = random_weights(32, 3), h(32, 1.0f);
+  std::vector<float> w = random_row(32, 3), h(32, 1.0f);
   w[5] = 2.0f;
   h[5] = 1e-4f;
   const Fitted f = fit(4, true, ScaleMethod::kSearch, w, h);

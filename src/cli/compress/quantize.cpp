@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +13,7 @@
 #include "calib/calibration_tokens.h"
 #include "calib/self_text.h"
 #include "cli/compress/output.h"
+#include "cli/peak_memory.h"
 #include "cli/compress/quantize_network.h"
 #include "cli/verbs.h"
 #include "deploy/package_writer.h"
@@ -118,12 +118,6 @@ calib::CalibrationTokens calibration(const import::LanguageModel& model, const Q
   source->tokens = static_cast<int64_t>(tokens.ids.size());
   source->window = tokens.window;
   return tokens;
-}
-
-double peak_rss_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;
 }
 
 void report(const QuantizeFlags& flags, const quantize::Recipe& recipe, const std::vector<quantize::LayerReport>& layers,

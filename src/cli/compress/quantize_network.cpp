@@ -1,7 +1,6 @@
 #include "cli/compress/quantize_network.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <chrono>
 #include <cstdio>
@@ -11,6 +10,7 @@
 #include "cli/compress/network_flags.h"
 #include "cli/compress/network_output.h"
 #include "cli/compress/output.h"
+#include "cli/peak_memory.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
 #include "quantize/quantize_network.h"
@@ -54,12 +54,6 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   options.rounding.iterations = flags.adaround_iterations;
   options.rounding.seed = static_cast<uint64_t>(flags.seed);
   return options;
-}
-
-double peak_rss_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024 / 1e6;
 }
 
 void print_layers(const quantize::NetworkReport& report) {

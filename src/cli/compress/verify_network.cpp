@@ -15,12 +15,12 @@ namespace packlight::cli {
 namespace {
 
 // What was found; the first failure is the error that ends the command.
-struct Findings {
+struct NetworkFindings {
   Json json = Json::object();
   std::string failure;
 };
 
-void check_bytes(const io::NetworkPackage& package, Findings& findings) {
+void check_bytes(const io::NetworkPackage& package, NetworkFindings& findings) {
   const std::vector<std::string> damaged = package.damaged_blocks();
   findings.json["checksums"] = {{"ok", damaged.empty()}, {"damaged_blocks", damaged}};
   if (damaged.empty()) return;
@@ -29,7 +29,7 @@ void check_bytes(const io::NetworkPackage& package, Findings& findings) {
 }
 
 void add_difference(const NetworkVerification& what, const char* key, const std::string& other,
-                    const eval::NetworkDifference& difference, bool judged, Findings& findings) {
+                    const eval::NetworkDifference& difference, bool judged, NetworkFindings& findings) {
   const bool ok = difference.largest <= what.tolerance;
   findings.json[key] = {{"ok", judged ? Json(ok) : Json()},
                         {"tolerance", what.tolerance},
@@ -43,7 +43,7 @@ void add_difference(const NetworkVerification& what, const char* key, const std:
 }
 
 void check_outputs(const NetworkVerification& what, const io::NetworkPackage& package,
-                   Findings& findings) {
+                   NetworkFindings& findings) {
   const import::OnnxNetwork decoded = import::load_network_package(what.package);
   const eval::NetworkSubject runtime = eval::package_subject(package, decoded.graph, 0);
   const auto shapes = parse_input_shapes(what.input_shapes, decoded.graph);
@@ -83,7 +83,7 @@ void print_text(const NetworkVerification& what, const Json& found) {
 void verify_network_package(const NetworkVerification& what) {
   exec::initialise(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   const io::NetworkPackage package = io::NetworkPackage::open(what.package);
-  Findings findings;
+  NetworkFindings findings;
   check_bytes(package, findings);
   if (findings.failure.empty()) check_outputs(what, package, findings);
   findings.json["ok"] = findings.failure.empty();
