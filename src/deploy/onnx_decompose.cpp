@@ -93,6 +93,14 @@ void decompose_hard_swish(OnnxScope& scope, OnnxNode node) {
   parts.make("Mul", {x, gate}, {}, node.outputs.at(0));
 }
 
+// x tanh(softplus(x))
+void decompose_mish(OnnxScope& scope, OnnxNode node) {
+  OnnxParts parts(scope, node);
+  const std::string& x = node.inputs.at(0);
+  const std::string gate = parts.make("Tanh", {parts.make("Softplus", {x})});
+  parts.make("Mul", {x, gate}, {}, node.outputs.at(0));
+}
+
 void decompose_layer_normalization(OnnxScope& scope, OnnxNode node) {
   OnnxParts parts(scope, node);
   const std::string& x = node.inputs.at(0);

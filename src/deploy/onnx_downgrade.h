@@ -33,6 +33,7 @@ void decompose_cast_like(OnnxScope& scope, OnnxNode node);
 void decompose_gelu(OnnxScope& scope, OnnxNode node);
 void decompose_group_normalization(OnnxScope& scope, OnnxNode node);
 void decompose_hard_swish(OnnxScope& scope, OnnxNode node);
+void decompose_mish(OnnxScope& scope, OnnxNode node);
 void decompose_layer_normalization(OnnxScope& scope, OnnxNode node);
 void decompose_rms_normalization(OnnxScope& scope, OnnxNode node);
 void decompose_trilu(OnnxScope& scope, OnnxNode node);

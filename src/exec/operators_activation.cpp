@@ -44,6 +44,12 @@ Outputs selu(const Call& call) {
 
 Outputs celu(const Call& call) { return {at::celu(call.inputs[0], alpha(call, 1))}; }
 
+Outputs soft_sign(const Call& call) { return {call.inputs[0] / (at::abs(call.inputs[0]) + 1)}; }
+
+Outputs thresholded_relu(const Call& call) {
+  return {at::threshold(call.inputs[0], alpha(call, 1), 0)};
+}
+
 Outputs softmax(const Call& call) {
   return {at::softmax(call.inputs[0], call.node.integer("axis", -1))};
 }
@@ -60,13 +66,16 @@ constexpr OperatorEntry kOperators[] = {
     {"HardSwish", unary<at::hardswish>},
     {"LeakyRelu", leaky_relu},
     {"LogSoftmax", log_softmax},
+    {"Mish", unary<at::mish>},
     {"PRelu", prelu},
     {"Relu", unary<at::relu>},
     {"Selu", selu},
     {"Sigmoid", unary<at::sigmoid>},
     {"Softmax", softmax},
     {"Softplus", softplus},
+    {"Softsign", soft_sign},
     {"Tanh", unary<at::tanh>},
+    {"ThresholdedRelu", thresholded_relu},
 };
 
 }  // namespace

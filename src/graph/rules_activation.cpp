@@ -64,13 +64,16 @@ constexpr OperatorRule kRules[] = {
     {"HardSwish", 1, 1, 1, 1, infer_activation},
     {"LeakyRelu", 1, 1, 1, 1, infer_activation},
     {"LogSoftmax", 1, 1, 1, 1, infer_softmax},
+    {"Mish", 1, 1, 1, 1, infer_activation},
     {"PRelu", 2, 2, 1, 1, infer_prelu},
     {"Relu", 1, 1, 1, 1, infer_relu},
     {"Selu", 1, 1, 1, 1, infer_activation},
     {"Sigmoid", 1, 1, 1, 1, infer_activation},
     {"Softmax", 1, 1, 1, 1, infer_softmax},
     {"Softplus", 1, 1, 1, 1, infer_activation},
+    {"Softsign", 1, 1, 1, 1, infer_activation},
     {"Tanh", 1, 1, 1, 1, infer_activation},
+    {"ThresholdedRelu", 1, 1, 1, 1, infer_activation},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "import/onnx.h"
 #include "import/sources.h"
 #include "onnx_file/model.h"
+#include "onnx_node_cases.h"
 #include "packlight/error.h"
 #include "temp_dir.h"
 #include "text/run_oracle.h"
@@ -22,19 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 using Tensors = std::unordered_map<std::string, at::Tensor>;
 
-at::Tensor read_tensor(const fs::path& path) {
-  const io::TensorRecord record = onnx_file::read_tensor(path);
-  const at::ScalarType type = import::scalar_type_of(record.dtype);
-  if (record.bytes.empty()) return at::empty(record.shape, type);
-  return at::from_blob(const_cast<std::byte*>(record.bytes.data()), record.shape, type).clone();
-}
-
 // By position: a cast at the graph's boundary may rename what is inside.
 std::vector<at::Tensor> run(const graph::Graph& graph, const fs::path& folder, int inputs) {
   Tensors feeds;
   for (int i = 0; i < inputs; ++i)
     feeds[graph.value(graph.inputs.at(i)).name] =
-        read_tensor(folder / ("input_" + std::to_string(i) + ".pb"));
+        test::read_onnx_tensor(folder / ("input_" + std::to_string(i) + ".pb"));
   exec::Executor executor(graph);
   auto made = executor.run(feeds);
   std::vector<at::Tensor> outputs;
@@ -58,9 +52,7 @@ std::string difference(const std::vector<at::Tensor>& got, const std::vector<at:
 
 TEST(OnnxRoundTrip, ReadWrittenReadAgain) {
   PACKLIGHT_NEEDS(test::oracle_python());
-  const fs::path folder = fs::path(PACKLIGHT_BINARY_DIR) / "onnx_node_cases";
-  if (!fs::exists(folder / "cases.txt"))
-    std::cout << test::run_oracle("onnx_node_cases.py", folder.string());
+  const fs::path folder = test::onnx_cases_folder();
   exec::initialise(1);
   test::TempDir written;
   const char* chosen = std::getenv("PACKLIGHT_ONNX_CASES");

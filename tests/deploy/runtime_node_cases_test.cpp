@@ -15,18 +15,8 @@
 namespace packlight {
 namespace {
 
-codec::DType dtype_of(at::ScalarType type) {
-  for (const codec::DType dtype :
-       {codec::DType::kF64, codec::DType::kF32, codec::DType::kF16, codec::DType::kBF16,
-        codec::DType::kI64, codec::DType::kI32, codec::DType::kI16, codec::DType::kI8,
-        codec::DType::kU8, codec::DType::kBool}) {
-    if (import::scalar_type_of(dtype) == type) return dtype;
-  }
-  return codec::DType::kF32;
-}
-
 runtime::Tensor view_of(const at::Tensor& tensor) {
-  return {dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
+  return {import::dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
           static_cast<std::byte*>(tensor.data_ptr()), nullptr};
 }
 
