@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 
 set(PACKLIGHT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Packlight)
-set(PACKLIGHT_INSTALLED_ROOMS base codec io kernels text runtime bindings)
+set(PACKLIGHT_INSTALLED_ROOMS base codec operators io kernels text runtime bindings)
 
 foreach(room IN LISTS PACKLIGHT_INSTALLED_ROOMS)
   set_target_properties(packlight_${room} PROPERTIES EXPORT_NAME ${room})

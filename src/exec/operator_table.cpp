@@ -8,17 +8,23 @@
 
 namespace packlight::exec {
 
+std::vector<const OperatorEntry*> all_operators() {
+  std::vector<const OperatorEntry*> entries;
+  for (const auto family :
+       {activation_operators(), control_operators(), convolution_operators(), creation_operators(),
+        elementwise_operators(), index_operators(), matrix_operators(), movement_operators(),
+        normalization_operators(), pooling_operators(), quantized_operators(),
+        recurrent_operators(), reduction_operators(), resampling_operators(),
+        transformer_operators()}) {
+    for (const OperatorEntry& entry : family) entries.push_back(&entry);
+  }
+  return entries;
+}
+
 OperatorFunction find_operator(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_multimap<std::string_view, const OperatorEntry*> entries;
-    for (const auto family :
-         {activation_operators(), control_operators(), convolution_operators(),
-          creation_operators(), elementwise_operators(), index_operators(), matrix_operators(),
-          movement_operators(), normalization_operators(), pooling_operators(),
-          quantized_operators(), recurrent_operators(), reduction_operators(),
-          resampling_operators(), transformer_operators()}) {
-      for (const OperatorEntry& entry : family) entries.emplace(entry.op, &entry);
-    }
+    for (const OperatorEntry* entry : all_operators()) entries.emplace(entry->op, entry);
     return entries;
   }();
   const auto [begin, end] = table.equal_range(op);

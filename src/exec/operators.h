@@ -10,7 +10,7 @@
 
 #include "exec/executor.h"
 #include "graph/graph.h"
-#include "graph/window.h"
+#include "operators/window.h"
 
 namespace packlight::exec {
 
@@ -37,6 +37,8 @@ struct OperatorEntry {
   std::string_view domain = "";  // ai.onnx
 };
 
+// Every operator that is implemented, family by family.
+std::vector<const OperatorEntry*> all_operators();
 // nullptr for an operator that is not implemented.
 OperatorFunction find_operator(std::string_view op, std::string_view domain);
 
@@ -71,31 +73,20 @@ int64_t normalised_axis(int64_t axis, int64_t rank);
 // The window that a node moves over x [batch, channels, spatial...]: of a kernel of the given
 // sizes, and of a weight [outputs, channels, kernel...]. Errors: InvalidArgument for attributes
 // that break a rule.
-graph::Window node_window(const graph::Node& node, const at::Tensor& x,
-                          const std::vector<int64_t>& kernel);
-graph::Window kernel_window(const graph::Node& node, const at::Tensor& x, const at::Tensor& weight);
+operators::Window node_window(const graph::Node& node, const at::Tensor& x,
+                              const std::vector<int64_t>& kernel);
+operators::Window kernel_window(const graph::Node& node, const at::Tensor& x,
+                                const at::Tensor& weight);
 // Where it stops on each spatial axis of x. Errors: InvalidArgument where it does not fit.
-std::vector<graph::WindowStops> stops_of(const graph::Window& window, const at::Tensor& x);
+std::vector<operators::WindowStops> stops_of(const operators::Window& window, const at::Tensor& x);
 // x with its spatial axes padded as the stops say.
-at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops>& stops,
+at::Tensor pad_spatial(const at::Tensor& x, const std::vector<operators::WindowStops>& stops,
                        const at::Scalar& value);
 // Conv: x [batch, channels, spatial...], weight [outputs, channels / groups, kernel...], bias
 // [outputs] or undefined; 1 to 3 spatial axes, F32 or F64, padded with zeros. (Integers: subtract
 // the zero points, convolve in F64, round.)
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                       const graph::Window& window, int64_t groups);
-// ONNX NonMaxSuppression. boxes: [batch, n, 4] F32, scores: [batch, classes, n] F32; returns [m, 3]
-// I64: batch, class and box of what is kept, by descending score within a class, equal scores by
-// ascending index. Cost: n * kept a class.
-struct SuppressionSpec {
-  bool center_point_box = false;  // [x_center, y_center, width, height], else two corners (y, x)
-  int64_t max_boxes = 0;          // per class
-  float iou_threshold = 0;        // a box that overlaps a better one by more is dropped
-  std::optional<float> score_threshold;  // only scores above it take part
-};
-at::Tensor non_max_suppression(const at::Tensor& boxes, const at::Tensor& scores,
-                               const SuppressionSpec& spec);
-
+                       const operators::Window& window, int64_t groups);
 // Resize of opset 23 (resize.cpp): LibTorch's up-sampling of images where it computes what the
 // specification says, else axis by axis.
 at::Tensor resize(const Call& call);

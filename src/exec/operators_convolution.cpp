@@ -32,9 +32,9 @@ void check_convolution(const at::Tensor& x, const at::Tensor& weight, const at::
 }
 
 // One attribute of every axis.
-std::vector<int64_t> each(const graph::Window& window, int64_t graph::WindowAxis::*member) {
+std::vector<int64_t> each(const operators::Window& window, int64_t operators::WindowAxis::*member) {
   std::vector<int64_t> values;
-  for (const graph::WindowAxis& axis : window) values.push_back(axis.*member);
+  for (const operators::WindowAxis& axis : window) values.push_back(axis.*member);
   return values;
 }
 
@@ -48,14 +48,15 @@ Outputs conv(const Call& call) {
 
 Outputs conv_transpose(const Call& call) {
   const at::Tensor &x = call.inputs[0], &weight = call.inputs[1], bias = bias_of(call);
-  const graph::Window window = kernel_window(call.node, x, weight);
+  const operators::Window window = kernel_window(call.node, x, weight);
   const int64_t groups = call.node.integer("group", 1);
   check_convolution(x, weight, bias, groups, /*transposed=*/true);
   const size_t count = window.size();
   std::vector<int64_t> padding(count), missing(count), crop(2 * count);
   bool plain = true;  // LibTorch takes away as much on both sides and adds less than a stride
   for (size_t i = 0; i < count; ++i) {
-    const auto extent = graph::transposed_extent(window[i], x.size(static_cast<int64_t>(i) + 2));
+    const auto extent =
+        operators::transposed_extent(window[i], x.size(static_cast<int64_t>(i) + 2));
     if (extent.count < 1)
       fail(ErrorCode::kInvalidArgument, "nothing is left of axis {} of the result", i + 2);
     padding[i] = extent.begin;
@@ -65,8 +66,8 @@ Outputs conv_transpose(const Call& call) {
     crop[last] = -extent.begin;
     crop[last + 1] = extent.begin + extent.count - extent.full;
   }
-  const auto strides = each(window, &graph::WindowAxis::stride),
-             dilations = each(window, &graph::WindowAxis::dilation);
+  const auto strides = each(window, &operators::WindowAxis::stride),
+             dilations = each(window, &operators::WindowAxis::dilation);
   if (plain)
     return {at::convolution(x, weight, bias, strides, padding, dilations, true, missing, groups)};
   const std::vector<int64_t> none(count, 0);
@@ -87,8 +88,8 @@ constexpr OperatorEntry kOperators[] = {
 
 }  // namespace
 
-graph::Window kernel_window(const graph::Node& node, const at::Tensor& x,
-                            const at::Tensor& weight) {
+operators::Window kernel_window(const graph::Node& node, const at::Tensor& x,
+                                const at::Tensor& weight) {
   if (x.dim() < 3 || weight.dim() != x.dim()) {
     fail(ErrorCode::kInvalidArgument, "input of rank {} and weight of rank {} must be equal, >= 3",
          x.dim(), weight.dim());
@@ -96,25 +97,22 @@ graph::Window kernel_window(const graph::Node& node, const at::Tensor& x,
   return node_window(node, x, weight.sizes().slice(2).vec());
 }
 
-graph::Window node_window(const graph::Node& node, const at::Tensor& x,
-                          const std::vector<int64_t>& kernel) {
-  graph::Window window;
+operators::Window node_window(const graph::Node& node, const at::Tensor& x,
+                              const std::vector<int64_t>& kernel) {
   if (static_cast<int64_t>(kernel.size()) != x.dim() - 2) {
     fail(ErrorCode::kInvalidArgument, "a kernel of {} axes on an input of rank {}", kernel.size(),
          x.dim());
   }
-  const std::string broken = graph::read_window(node, kernel, window);
-  if (!broken.empty()) fail(ErrorCode::kInvalidArgument, "{}", broken);
-  return window;
+  return operators::read_window(operators::window_attributes(node), kernel);
 }
 
-std::vector<graph::WindowStops> stops_of(const graph::Window& window, const at::Tensor& x) {
-  std::vector<graph::WindowStops> stops;
+std::vector<operators::WindowStops> stops_of(const operators::Window& window, const at::Tensor& x) {
+  std::vector<operators::WindowStops> stops;
   for (size_t i = 0; i < window.size(); ++i) {
     const int64_t size = x.size(static_cast<int64_t>(i) + 2);
-    if (size > graph::kMaxWindowInput)
+    if (size > operators::kMaxWindowInput)
       fail(ErrorCode::kInvalidArgument, "a spatial axis of {} elements", size);
-    stops.push_back(graph::window_stops(window[i], size));
+    stops.push_back(operators::window_stops(window[i], size));
     if (stops.back().count < 1) {
       fail(ErrorCode::kInvalidArgument, "a window of {} does not fit {} elements and pads {}, {}",
            window[i].extent(), size, stops.back().begin, stops.back().end);
@@ -123,7 +121,7 @@ std::vector<graph::WindowStops> stops_of(const graph::Window& window, const at::
   return stops;
 }
 
-at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops>& stops,
+at::Tensor pad_spatial(const at::Tensor& x, const std::vector<operators::WindowStops>& stops,
                        const at::Scalar& value) {
   std::vector<int64_t> pads;  // from the last axis on
   for (auto it = stops.rbegin(); it != stops.rend(); ++it) {
@@ -134,19 +132,19 @@ at::Tensor pad_spatial(const at::Tensor& x, const std::vector<graph::WindowStops
 }
 
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                       const graph::Window& window, int64_t groups) {
+                       const operators::Window& window, int64_t groups) {
   check_convolution(x, weight, bias, groups, /*transposed=*/false);
-  const std::vector<graph::WindowStops> stops = stops_of(window, x);
+  const std::vector<operators::WindowStops> stops = stops_of(window, x);
   bool even = true;  // as much padding in front as behind, which LibTorch does itself
   std::vector<int64_t> padding;
-  for (const graph::WindowStops& stop : stops) {
+  for (const operators::WindowStops& stop : stops) {
     even = even && stop.begin == stop.end;
     padding.push_back(stop.begin);
   }
   const std::vector<int64_t> none(window.size(), 0);
   return at::convolution(even ? x : pad_spatial(x, stops, 0), weight, bias,
-                         each(window, &graph::WindowAxis::stride), even ? padding : none,
-                         each(window, &graph::WindowAxis::dilation), false, none, groups);
+                         each(window, &operators::WindowAxis::stride), even ? padding : none,
+                         each(window, &operators::WindowAxis::dilation), false, none, groups);
 }
 
 std::span<const OperatorEntry> convolution_operators() { return kOperators; }

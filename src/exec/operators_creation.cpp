@@ -5,8 +5,8 @@
 
 #include "base/fail.h"
 #include "exec/operators.h"
-#include "graph/slice.h"
 #include "graph/weight.h"
+#include "operators/slice.h"
 
 namespace packlight::exec {
 namespace {
@@ -16,8 +16,8 @@ using Outputs = std::vector<at::Tensor>;
 Outputs shape(const Call& call) {
   const at::IntArrayRef sizes = call.inputs[0].sizes();
   const auto rank = static_cast<int64_t>(sizes.size());
-  const graph::SliceRange range =
-      graph::slice_range(rank, call.node.integer("start", 0), call.node.integer("end", rank), 1);
+  const operators::SliceRange range = operators::slice_range(rank, call.node.integer("start", 0),
+                                                             call.node.integer("end", rank), 1);
   return {at::tensor(sizes.slice(range.start, range.length), at::kLong)};
 }
 
@@ -44,7 +44,7 @@ int64_t range_count(const at::Tensor& start, const at::Tensor& limit, const at::
   if (at::isIntegralType(start.scalar_type(), false)) {
     const int64_t step = integer(delta, "delta");
     if (step == 0) fail(ErrorCode::kInvalidArgument, "delta is 0");
-    return graph::range_length(integer(start, "start"), integer(limit, "limit"), step);
+    return operators::range_length(integer(start, "start"), integer(limit, "limit"), step);
   }
   const double first = start.item<double>(), last = limit.item<double>(),
                step = delta.item<double>();

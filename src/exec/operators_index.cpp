@@ -2,6 +2,7 @@
 
 #include "base/fail.h"
 #include "exec/operators.h"
+#include "operators/suppression.h"
 
 namespace packlight::exec {
 namespace {
@@ -133,7 +134,13 @@ Outputs compress(const Call& call) {
 }
 
 Outputs suppress(const Call& call) {
-  SuppressionSpec spec;
+  const at::Tensor &boxes = call.inputs[0], &scores = call.inputs[1];
+  if (boxes.dim() != 3 || scores.dim() != 3 || boxes.size(2) != 4 ||
+      scores.size(0) != boxes.size(0) || scores.size(2) != boxes.size(1)) {
+    fail(ErrorCode::kInvalidArgument,
+         "boxes and scores are not [batch, n, 4] and [batch, classes, n]");
+  }
+  operators::SuppressionSpec spec;
   spec.center_point_box = call.node.integer("center_point_box", 0) != 0;
   if (call.has(2)) spec.max_boxes = integer(call.inputs[2], "max_output_boxes_per_class");
   for (size_t i = 3; i < 5; ++i) {
@@ -143,7 +150,11 @@ Outputs suppress(const Call& call) {
   }
   if (call.has(3)) spec.iou_threshold = call.inputs[3].item<float>();
   if (call.has(4)) spec.score_threshold = call.inputs[4].item<float>();
-  return {non_max_suppression(call.inputs[0], call.inputs[1], spec)};
+  const at::Tensor corners = boxes.detach().to(at::kFloat).contiguous(),
+                   marks = scores.detach().to(at::kFloat).contiguous();
+  const auto rows = operators::suppressed(corners.data_ptr<float>(), marks.data_ptr<float>(),
+                                          {boxes.size(0), scores.size(1), boxes.size(1)}, spec);
+  return {at::tensor(rows, at::kLong).reshape({static_cast<int64_t>(rows.size()) / 3, 3})};
 }
 
 // Each sequence's first elements, as many as its length, are turned round.

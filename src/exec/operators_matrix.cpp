@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "exec/operators.h"
-#include "graph/einsum.h"
+#include "operators/einsum.h"
 
 namespace packlight::exec {
 namespace {
@@ -36,7 +36,7 @@ Outputs gemm(const Call& call) {
 }
 
 Outputs einsum(const Call& call) {
-  const auto equation = graph::parse_einsum(call.node.text("equation", ""), call.inputs.size());
+  const auto equation = operators::parse_einsum(call.node.text("equation", ""), call.inputs.size());
   return {at::einsum(equation.to_string(), at::TensorList(call.inputs.data(), call.inputs.size()))};
 }
 

@@ -2,7 +2,7 @@
 
 #include "base/fail.h"
 #include "exec/operators.h"
-#include "graph/slice.h"
+#include "operators/slice.h"
 
 namespace packlight::exec {
 namespace {
@@ -83,7 +83,8 @@ Outputs slice(const Call& call) {
     const int64_t axis = normalised_axis(axes.empty() ? static_cast<int64_t>(i) : axes[i], x.dim());
     const int64_t step = steps.empty() ? 1 : steps[i];
     if (step == 0) fail(ErrorCode::kInvalidArgument, "step 0 on axis {}", axis);
-    const graph::SliceRange range = graph::slice_range(x.size(axis), starts[i], ends[i], step);
+    const operators::SliceRange range =
+        operators::slice_range(x.size(axis), starts[i], ends[i], step);
     if (range.length == 0) {
       x = x.narrow(axis, 0, 0);
     } else if (step > 0) {

@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <numeric>
+
 #include "base/fail.h"
 #include "exec/operators.h"
 
@@ -88,15 +90,21 @@ Outputs layer_normalization(const Call& call) {
   const at::IntArrayRef shape = x.sizes().slice(axis);
   // LibTorch scales inside when the factors have the normalised shape; here they may broadcast.
   const bool inside = scale.sizes() == shape && (!bias.defined() || bias.sizes() == shape);
-  const auto [normalised, mean, deviation] =
-      at::native_layer_norm(x, shape, inside ? scale : at::Tensor(), inside ? bias : at::Tensor(),
-                            call.node.number("epsilon", 1e-5));
-  if (inside) return {normalised, mean, deviation};
-  at::Tensor y = normalised * scale;
-  if (bias.defined()) y = y + bias;
+  const double epsilon = call.node.number("epsilon", 1e-5);
+  at::Tensor y = at::layer_norm(x, shape, inside ? scale : at::Tensor(),
+                                inside ? bias : at::Tensor(), epsilon);
+  if (!inside) {
+    y = y * scale;
+    if (bias.defined()) y = y + bias;
+  }
   if (y.sizes() != x.sizes())
     fail(ErrorCode::kInvalidArgument, "scale or bias does not broadcast to the input");
-  return {y, mean, deviation};
+  if (call.node.outputs.size() == 1) return {y};
+  // LibTorch's own statistics have no gradient.
+  std::vector<int64_t> axes(shape.size());
+  std::iota(axes.begin(), axes.end(), axis);
+  const at::Tensor mean = at::mean(x, axes, /*keepdim=*/true), apart = x - mean;
+  return {y, mean, at::rsqrt(at::mean(apart * apart, axes, /*keepdim=*/true) + epsilon)};
 }
 
 // Zero where the norm is.
@@ -114,7 +122,7 @@ Outputs local_response_normalization(const Call& call) {
   const at::Tensor& x = call.inputs[0];
   const int64_t size = call.node.integer("size", 0);
   channels_of(x, 2);
-  if (size < 1 || size > graph::kMaxWindowNumber)
+  if (size < 1 || size > operators::kMaxWindowNumber)
     fail(ErrorCode::kInvalidArgument, "size is {}", size);
   std::vector<int64_t> pads(2 * (x.dim() - 1), 0);  // of all axes from the last to the channels
   pads[pads.size() - 2] = (size - 1) / 2;

@@ -9,11 +9,11 @@ namespace packlight::exec {
 namespace {
 
 using Outputs = std::vector<at::Tensor>;
-using Stops = std::vector<graph::WindowStops>;
+using Stops = std::vector<operators::WindowStops>;
 
 // A pooling node over x [batch, channels, spatial...].
 struct Pooling {
-  graph::Window window;
+  operators::Window window;
   Stops stops;
   int64_t axes() const { return static_cast<int64_t>(window.size()); }
 };
@@ -38,8 +38,8 @@ Plain plain_form(const Pooling& it, const at::Tensor& x) {
   Plain plain;
   plain.possible = it.axes() == 2 && x.scalar_type() == at::kFloat && x.numel() > 0;
   for (int64_t i = 0; i < it.axes(); ++i) {
-    const graph::WindowAxis& axis = it.window[i];
-    const graph::WindowStops& stops = it.stops[i];
+    const operators::WindowAxis& axis = it.window[i];
+    const operators::WindowStops& stops = it.stops[i];
     plain.possible =
         plain.possible && !axis.ceil && stops.begin == stops.end && 2 * stops.begin <= axis.kernel;
     plain.kernel.push_back(axis.kernel);
@@ -52,7 +52,7 @@ Plain plain_form(const Pooling& it, const at::Tensor& x) {
 
 // A padded tensor's windows along one spatial axis as a last axis: a view.
 at::Tensor windows(const at::Tensor& padded, const Pooling& it, int64_t i) {
-  const graph::WindowAxis& axis = it.window[i];
+  const operators::WindowAxis& axis = it.window[i];
   return padded.unfold(i + 2, axis.extent(), axis.stride)
       .narrow(i + 2, 0, it.stops[i].count)
       .slice(-1, 0, axis.extent(), axis.dilation);
@@ -129,10 +129,10 @@ Outputs max_pool(const Call& call) {
 at::Tensor window_counts(const at::Tensor& x, const Pooling& it, bool with_padding) {
   at::Tensor counts = at::ones({1, 1}, x.options());
   for (int64_t i = 0; i < it.axes(); ++i) {
-    const graph::WindowStops& stops = it.stops[i];
-    const graph::WindowAxis& axis = it.window[i];
+    const operators::WindowStops& stops = it.stops[i];
+    const operators::WindowAxis& axis = it.window[i];
     const int64_t first = with_padding ? 0 : stops.begin, size = x.size(i + 2);
-    const bool declared = axis.auto_pad == graph::AutoPad::kNotSet;
+    const bool declared = axis.auto_pad == operators::AutoPad::kNotSet;
     const int64_t last =
         size + stops.begin + (with_padding ? (declared ? axis.end : stops.end) : 0);
     at::Tensor places = at::zeros({size + stops.begin + stops.end}, x.options());

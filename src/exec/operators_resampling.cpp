@@ -57,7 +57,7 @@ Outputs pad(const Call& call) {
     const int64_t axis = normalised_axis(axes[i], x.dim());
     const int64_t begin = pads[i], end = pads[axes.size() + i];
     for (const int64_t one : {begin, end}) {
-      if (std::abs(static_cast<double>(one)) > static_cast<double>(graph::kMaxWindowInput))
+      if (std::abs(static_cast<double>(one)) > static_cast<double>(operators::kMaxWindowInput))
         fail(ErrorCode::kInvalidArgument, "a pad of {}", one);
     }
     if (mode != "constant") out = pad_axis(out, axis, begin, end, source);

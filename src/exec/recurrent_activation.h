@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <string>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -19,10 +19,9 @@ struct RecurrentActivation {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
-// Those of a node, direction after direction: attribute `activations`, or `defaults` for each
-// direction. Values of activation_alpha and activation_beta go in order to the functions that take
-// one, as ONNX Runtime has it. Errors: InvalidArgument for an unknown name or a wrong number.
-std::vector<RecurrentActivation> recurrent_activations(
-    const graph::Node& node, const std::vector<std::string_view>& defaults, int64_t directions);
+// Those of a node, direction after direction. Errors: those of operators::recurrent_activations().
+std::vector<RecurrentActivation> recurrent_activations(const graph::Node& node,
+                                                       std::span<const std::string_view> defaults,
+                                                       int64_t directions);
 
 }  // namespace packlight::exec

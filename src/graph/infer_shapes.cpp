@@ -8,22 +8,27 @@
 
 namespace packlight::graph {
 
+std::vector<const OperatorRule*> all_rules() {
+  std::vector<const OperatorRule*> rules;
+  for (const auto family :
+       {activation_rules(), control_rules(), convolution_rules(), creation_rules(),
+        elementwise_rules(), index_rules(), matrix_rules(), movement_rules(), normalization_rules(),
+        pooling_rules(), quantized_rules(), recurrent_rules(), reduction_rules(),
+        resampling_rules(), transformer_rules()}) {
+    for (const OperatorRule& rule : family) rules.push_back(&rule);
+  }
+  return rules;
+}
+
 const OperatorRule* find_rule(std::string_view op, std::string_view domain) {
   static const auto table = [] {
-    std::unordered_map<std::string_view, std::vector<const OperatorRule*>> rules;
-    for (const auto family :
-         {activation_rules(), control_rules(), convolution_rules(), creation_rules(),
-          elementwise_rules(), index_rules(), matrix_rules(), movement_rules(),
-          normalization_rules(), pooling_rules(), quantized_rules(), recurrent_rules(),
-          reduction_rules(), resampling_rules(), transformer_rules()}) {
-      for (const OperatorRule& rule : family) rules[rule.op].push_back(&rule);
-    }
+    std::unordered_multimap<std::string_view, const OperatorRule*> rules;
+    for (const OperatorRule* rule : all_rules()) rules.emplace(rule->op, rule);
     return rules;
   }();
-  const auto it = table.find(op);
-  if (it == table.end()) return nullptr;
-  for (const OperatorRule* rule : it->second) {
-    if (rule->domain == domain) return rule;
+  const auto [begin, end] = table.equal_range(op);
+  for (auto it = begin; it != end; ++it) {
+    if (it->second->domain == domain) return it->second;
   }
   return nullptr;
 }

@@ -11,6 +11,7 @@
 
 #include "base/fail.h"
 #include "graph/graph.h"
+#include "packlight/error.h"
 
 namespace packlight::graph {
 
@@ -60,6 +61,18 @@ class InferContext {
          fmt::format(text, std::forward<Args>(args)...));
   }
 
+  // What fn returns; what it finds wrong (InvalidArgument, from a room that knows no nodes) is a
+  // contradiction.
+  template <class Fn>
+  auto checked(const Fn& fn) const {
+    try {
+      return fn();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInvalidArgument) throw;
+      contradiction("{}", error.what());
+    }
+  }
+
  private:
   Graph& graph_;
   NodeId node_id_;
@@ -80,6 +93,8 @@ inline constexpr int kManyInputs = 1 << 20;
 // every shape is among them.
 inline constexpr int64_t kMaxRank = 64;
 
+// Every operator that has a rule, family by family.
+std::vector<const OperatorRule*> all_rules();
 // nullptr for an operator without a rule.
 const OperatorRule* find_rule(std::string_view op, std::string_view domain);
 

@@ -1,5 +1,4 @@
 #include "graph/operator_rules.h"
-#include "graph/window.h"
 #include "graph/window_rules.h"
 
 namespace packlight::graph {
@@ -90,7 +89,7 @@ void infer_conv_transpose(InferContext& context) {
       continue;
     }
     check_window_input(context, size.value);
-    const TransposedExtent extent = transposed_extent(axis, size.value);
+    const operators::TransposedExtent extent = transposed_extent(axis, size.value);
     if (extent.count < 1)
       context.contradiction("nothing is left of axis {} of input {}", i + 2, to_string(*x));
     out[i + 2] = extent.count;

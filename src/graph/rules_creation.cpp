@@ -2,8 +2,8 @@
 #include <ATen/core/Tensor.h>
 
 #include "graph/operator_rules.h"
-#include "graph/slice.h"
 #include "graph/weight.h"
+#include "operators/slice.h"
 
 namespace packlight::graph {
 namespace {
@@ -22,8 +22,8 @@ void infer_shape(InferContext& context) {
   const auto& shape = context.shape(0);
   if (!shape) return context.set(0, ElementType::kI64, Shape(1));
   const auto rank = static_cast<int64_t>(shape->size());
-  const SliceRange range =
-      slice_range(rank, context.node().integer("start", 0), context.node().integer("end", rank), 1);
+  const operators::SliceRange range = operators::slice_range(
+      rank, context.node().integer("start", 0), context.node().integer("end", rank), 1);
   Elements elements;
   for (int64_t i = 0; i < range.length; ++i)
     elements.push_back(element_of((*shape)[range.start + i]));
@@ -80,7 +80,7 @@ void infer_range(InferContext& context) {
   if (delta.number == 0) context.contradiction("delta is 0");
   Dim length;
   if (start.number && limit.number && delta.number) {
-    length = range_length(*start.number, *limit.number, *delta.number);
+    length = operators::range_length(*start.number, *limit.number, *delta.number);
   } else if (start.number == 0 && delta.number == 1) {
     length = limit.dim();
   }

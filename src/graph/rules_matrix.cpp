@@ -1,8 +1,8 @@
 #include <map>
 
-#include "graph/einsum.h"
 #include "graph/matmul_shape.h"
 #include "graph/operator_rules.h"
+#include "operators/einsum.h"
 
 namespace packlight::graph {
 
@@ -55,12 +55,12 @@ void infer_gemm(InferContext& context) {
   context.set(0, context.type(0), std::move(out));
 }
 
+using operators::EinsumEquation;
+
 EinsumEquation equation_of(const InferContext& context) {
-  try {
-    return parse_einsum(context.node().text("equation", ""), context.input_count());
-  } catch (const Error& error) {
-    context.contradiction("{}", error.what());
-  }
+  return context.checked([&] {
+    return operators::parse_einsum(context.node().text("equation", ""), context.input_count());
+  });
 }
 
 // Notes what one operand says of its letters' dimensions and of the ellipsis'.

@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "graph/operator_rules.h"
-#include "graph/slice.h"
 #include "graph/weight.h"
+#include "operators/slice.h"
 
 namespace packlight::graph {
 namespace {
@@ -253,7 +253,7 @@ using Element = InferContext::Element;
 Dim sliced(const Dim& dim, const Element& start, const Element& end, const Element& step) {
   if (!start.number || !step.number) return Dim();
   if (dim.known() && end.number)
-    return slice_range(dim.value, *start.number, *end.number, *step.number).length;
+    return operators::slice_range(dim.value, *start.number, *end.number, *step.number).length;
   const bool to_the_end = end.number ? *end.number >= kFar : dim == end.dim();
   const bool from_the_end = *start.number == -1 || *start.number >= kFar;
   const bool whole = *step.number == 1
@@ -266,8 +266,8 @@ void slice_contents(InferContext& context, const Element& start, const Element& 
                     const Element& step) {
   const auto elements = context.contents(0);
   if (!elements || !start.number || !end.number || !step.number) return;
-  const SliceRange range =
-      slice_range(static_cast<int64_t>(elements->size()), *start.number, *end.number, *step.number);
+  const operators::SliceRange range = operators::slice_range(
+      static_cast<int64_t>(elements->size()), *start.number, *end.number, *step.number);
   InferContext::Elements out;
   for (int64_t i = 0; i < range.length; ++i)
     out.push_back((*elements)[range.start + i * range.step]);

@@ -1,7 +1,7 @@
 #include <numeric>
 
 #include "graph/operator_rules.h"
-#include "graph/resize.h"
+#include "operators/resize.h"
 
 namespace packlight::graph {
 namespace {
@@ -46,7 +46,7 @@ void resize_by_scales(const InferContext& context, const std::vector<int64_t>& a
       if (scales[i] != 1 || part != 1) dim = Dim();
       continue;
     }
-    const auto size = scaled_size(dim.value, part, scales[i]);
+    const auto size = operators::scaled_size(dim.value, part, scales[i]);
     if (!size)
       context.contradiction("axis {} of {} by {} has no size", axes[i], dim.value, scales[i]);
     dim = *size;
@@ -64,13 +64,16 @@ void resize_to_sizes(const InferContext& context, const std::vector<int64_t>& ax
     if (sizes[i].number && out[axes[i]].value > 0)
       wanted.emplace_back(*sizes[i].number, out[axes[i]].value);
   }
-  const double scale = kept_aspect_scale(wanted, policy == "not_larger");
+  const double scale = operators::kept_aspect_scale(wanted, policy == "not_larger");
   for (size_t i = 0; i < axes.size(); ++i) {
     Dim& dim = out[axes[i]];
     if (policy == "stretch") {
       dim = sizes[i].dim();
     } else {
-      dim = wanted.size() == axes.size() ? Dim(kept_aspect_size(scale, dim.value)) : Dim();
+      dim =
+          wanted.size() == axes.size()
+              ? Dim(context.checked([&] { return operators::kept_aspect_size(scale, dim.value); }))
+              : Dim();
     }
   }
 }

@@ -8,15 +8,14 @@ std::optional<Window> known_window(const InferContext& context, const Shape& ker
     if (!dim.known()) return std::nullopt;
     sizes.push_back(dim.value);
   }
-  Window window;
-  const std::string broken = read_window(context.node(), sizes, window);
-  if (!broken.empty()) context.contradiction("{}", broken);
-  return window;
+  return context.checked(
+      [&] { return operators::read_window(operators::window_attributes(context.node()), sizes); });
 }
 
 void check_window_input(const InferContext& context, int64_t size) {
-  if (size > kMaxWindowInput)
-    context.contradiction("a spatial axis of {} elements is beyond {}", size, kMaxWindowInput);
+  if (size > operators::kMaxWindowInput)
+    context.contradiction("a spatial axis of {} elements is beyond {}", size,
+                          operators::kMaxWindowInput);
 }
 
 Shape windowed_shape(const InferContext& context, const Shape& x, const Shape& kernel) {
@@ -32,7 +31,7 @@ Shape windowed_shape(const InferContext& context, const Shape& x, const Shape& k
       continue;
     }
     check_window_input(context, size.value);
-    const WindowStops stops = window_stops(axis, size.value);
+    const operators::WindowStops stops = window_stops(axis, size.value);
     if (stops.count < 1) {
       context.contradiction("a window of {} does not fit axis {} of input {}", axis.extent(), i + 2,
                             to_string(x));

@@ -3,10 +3,13 @@
 #include <optional>
 
 #include "graph/operator_rules.h"
-#include "graph/window.h"
+#include "operators/window.h"
 
 // What the rules of convolution and pooling share.
 namespace packlight::graph {
+
+using operators::Window;
+using operators::WindowAxis;
 
 // The window of a node, whose kernel's sizes are given; nothing while one is unknown. Errors:
 // Corrupt for attributes that break a rule.

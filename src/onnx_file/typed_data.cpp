@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "onnx_file/model.h"
+#include "operators/element_types.h"
 
 namespace packlight::onnx_file {
 namespace {
@@ -18,34 +19,9 @@ constexpr int kUint4 = 21, kInt4 = 22;
 bool is_4bit(int type) { return type == kUint4 || type == kInt4; }
 
 std::optional<DType> dtype_of(int type) {
-  switch (type) {
-    case onnx::TensorProto::FLOAT:
-      return DType::kF32;
-    case onnx::TensorProto::DOUBLE:
-      return DType::kF64;
-    case onnx::TensorProto::FLOAT16:
-      return DType::kF16;
-    case onnx::TensorProto::BFLOAT16:
-      return DType::kBF16;
-    case onnx::TensorProto::INT64:
-      return DType::kI64;
-    case onnx::TensorProto::INT32:
-      return DType::kI32;
-    case onnx::TensorProto::INT16:
-      return DType::kI16;
-    case onnx::TensorProto::INT8:
-      return DType::kI8;
-    case onnx::TensorProto::UINT8:
-      return DType::kU8;
-    case onnx::TensorProto::BOOL:
-      return DType::kBool;
-    case kInt4:
-      return DType::kI8;
-    case kUint4:
-      return DType::kU8;
-    default:
-      return std::nullopt;
-  }
+  if (type == kInt4) return DType::kI8;
+  if (type == kUint4) return DType::kU8;
+  return operators::dtype_of_onnx(type);
 }
 
 using Buffer = std::vector<std::byte>;

@@ -4,7 +4,6 @@
 #include "graph/error_of.h"
 #include "graph/graph.h"
 #include "graph/one_node.h"
-#include "graph/slice.h"
 
 namespace packlight::graph {
 namespace {
@@ -168,25 +167,6 @@ TEST(InferShapesTest, DeclaredShapesMustAgree) {
 TEST(InferShapesTest, UnknownOperatorIsUnsupported) {
   EXPECT_TRUE(contains(OneNode().input({1}).run("Frobnicate"),
                        "Unsupported: [graph] node 'node': no shape rule"));
-}
-
-TEST(SliceRangeTest, ClampsAsOnnxDoes) {
-  struct Case {
-    int64_t size, start, end, step, want_start, want_length;
-  };
-  constexpr int64_t kMin = std::numeric_limits<int64_t>::min(),
-                    kMax = std::numeric_limits<int64_t>::max();
-  for (const Case& c :
-       {Case{10, 0, 10, 1, 0, 10}, Case{10, -3, kMax, 1, 7, 3}, Case{10, kMin, kMax, 3, 0, 4},
-        Case{10, 20, 30, 1, 10, 0}, Case{10, 5, 2, 1, 5, 0}, Case{10, kMax, kMin, -1, 9, 10},
-        Case{10, -1, kMin, -3, 9, 4}, Case{10, 3, -1, -1, 3, 0}, Case{10, 8, 2, -2, 8, 3},
-        Case{0, 0, kMax, 1, 0, 0}, Case{0, kMax, kMin, -1, 0, 0}, Case{4, 0, kMax, kMax, 0, 1},
-        Case{4, -1, kMin, kMin, 3, 1}}) {
-    const SliceRange got = slice_range(c.size, c.start, c.end, c.step);
-    EXPECT_EQ(got.length, c.want_length)
-        << c.size << ' ' << c.start << ' ' << c.end << ' ' << c.step;
-    EXPECT_EQ(got.start, c.want_start) << c.size << ' ' << c.start << ' ' << c.end << ' ' << c.step;
-  }
 }
 
 }  // namespace

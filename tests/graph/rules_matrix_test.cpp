@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "graph/einsum.h"
 #include "graph/error_of.h"
 #include "graph/one_node.h"
+#include "operators/einsum.h"
 
 namespace packlight::graph {
 namespace {
@@ -97,7 +97,7 @@ TEST(RulesMatrixTest, Einsum) {
 }
 
 TEST(RulesMatrixTest, EinsumWithoutAnOutputIsWrittenOut) {
-  EXPECT_EQ(parse_einsum("b...A, ...Ac", 2).to_string(), "b...A,...Ac->...bc");
+  EXPECT_EQ(operators::parse_einsum("b...A, ...Ac", 2).to_string(), "b...A,...Ac->...bc");
 }
 
 TEST(RulesQuantizedTest, Granularity) {

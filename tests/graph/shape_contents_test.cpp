@@ -6,7 +6,6 @@
 
 #include "graph/error_of.h"
 #include "graph/graph.h"
-#include "graph/slice.h"
 
 namespace packlight::graph {
 namespace {
@@ -255,17 +254,6 @@ TEST(ShapeContentsTest, Contradictions) {
     Chain c;
     EXPECT_TRUE(contains(c.shape(one.make(c)), one.why));
   }
-}
-
-TEST(RangeLengthTest, CountsWithoutOverflow) {
-  constexpr int64_t kMax = std::numeric_limits<int64_t>::max(),
-                    kMin = std::numeric_limits<int64_t>::min();
-  EXPECT_EQ(range_length(2, 9, 3), 3);
-  EXPECT_EQ(range_length(10, 6, -3), 2);
-  EXPECT_EQ(range_length(6, 10, -3), 0);
-  EXPECT_EQ(range_length(kMin, kMax, kMax), 3);
-  EXPECT_EQ(range_length(kMax, kMin, kMin), 2);
-  EXPECT_EQ(range_length(kMin, kMax, 1), kMax);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "operators/einsum.h"
 #include "runtime/network/float_input.h"
 #include "runtime/network/matrix_product.h"
 #include "runtime/network/typed.h"
@@ -15,7 +16,7 @@ namespace {
 // ellipsis stands for, counted from the last.
 using Label = unsigned char;
 constexpr size_t kLabels = 128;
-constexpr char kEllipsis = '.';
+constexpr char kEllipsis = operators::EinsumEquation::kEllipsis;
 
 struct Equation {
   std::vector<std::vector<Label>> terms;  // a label for each dimension of an operand
@@ -26,52 +27,6 @@ struct Equation {
     return std::find(output.begin(), output.end(), label) != output.end();
   }
 };
-
-std::string parse_term(const OperatorCall& call, std::string_view text) {
-  std::string term;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == ' ') continue;
-    if (text.substr(i, 3) == "...") {
-      if (term.find(kEllipsis) != std::string::npos)
-        call.refuse("two ellipses in term '{}' of the equation", text);
-      term += kEllipsis;
-      i += 2;
-    } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
-      term += c;
-    } else {
-      call.refuse("'{}' in the equation is no letter, comma, ellipsis or arrow", c);
-    }
-  }
-  return term;
-}
-
-std::vector<std::string> parse_operands(const OperatorCall& call, std::string_view left) {
-  std::vector<std::string> terms;
-  for (bool more = true; more;) {
-    const size_t comma = left.find(',');
-    terms.push_back(parse_term(call, left.substr(0, comma)));
-    more = comma != std::string_view::npos;
-    if (more) left.remove_prefix(comma + 1);
-  }
-  if (terms.size() != call.input_count())
-    call.refuse("an equation of {} terms for {} operands", terms.size(), call.input_count());
-  return terms;
-}
-
-// The ellipsis, then the letters that occur once, in ASCII order.
-std::string implied_output(const std::vector<std::string>& terms) {
-  std::array<int, kLabels> counts{};
-  for (const std::string& term : terms) {
-    for (const char c : term) ++counts[static_cast<Label>(c)];
-  }
-  std::string output;
-  if (counts[kEllipsis] > 0) output += kEllipsis;
-  for (char c = 'A'; c <= 'z'; ++c) {
-    if (counts[static_cast<Label>(c)] == 1) output += c;
-  }
-  return output;
-}
 
 // A term's labels, where its ellipsis stands for `hidden` dimensions.
 std::vector<Label> labels_of(const std::string& term, size_t hidden) {
@@ -100,23 +55,18 @@ void note_sizes(const OperatorCall& call, Equation& equation, const Tensor& oper
   }
 }
 
-void check_output(const OperatorCall& call, const Equation& equation) {
-  std::array<bool, kLabels> seen{};
-  for (const Label label : equation.output) {
-    if (seen[label]) call.refuse("the equation's output names a dimension twice");
-    if (equation.sizes[label] < 0)
-      call.refuse("the equation's output names a dimension that no operand has");
-    seen[label] = true;
+// Every size is a dimension's; what an equation walks through is the product of all.
+void check_sizes(const OperatorCall& call, const Equation& equation) {
+  int64_t product = 1;
+  for (const int64_t size : equation.sizes) {
+    if (size > 1 && __builtin_mul_overflow(product, size, &product))
+      call.refuse("the equation's dimensions are too many terms");
   }
 }
 
 Equation parse(const OperatorCall& call) {
-  const std::string text = call.node.text("equation", "");
-  const size_t arrow = text.find("->");
-  const auto terms = parse_operands(call, std::string_view(text).substr(0, arrow));
-  const std::string output = arrow == std::string::npos
-                                 ? implied_output(terms)
-                                 : parse_term(call, std::string_view(text).substr(arrow + 2));
+  const auto parsed = operators::parse_einsum(call.node.text("equation", ""), call.input_count());
+  const std::vector<std::string>& terms = parsed.terms;
   Equation equation;
   equation.sizes.fill(-1);
   size_t most_hidden = 0;
@@ -132,8 +82,8 @@ Equation parse(const OperatorCall& call) {
     equation.terms.push_back(labels_of(terms[i], hidden));
     note_sizes(call, equation, operand);
   }
-  equation.output = labels_of(output, most_hidden);
-  check_output(call, equation);
+  check_sizes(call, equation);
+  equation.output = labels_of(parsed.output, most_hidden);
   return equation;
 }
 

@@ -4,40 +4,24 @@
 #include <type_traits>
 
 #include "runtime/network/broadcast.h"
-#include "runtime/network/operator.h"
+#include "runtime/network/operands.h"
 #include "runtime/network/typed.h"
 
 // What operators on one element at a time share.
 namespace packlight::runtime {
 
-// Elements below which a second thread costs more than it saves.
-inline constexpr int64_t kElementGrain = 16384;
-
-// Input `index`, which is no packed weight. Errors: InvalidArgument.
-inline const Tensor& dense_input(const OperatorCall& call, size_t index) {
-  const Tensor& tensor = call.input(index);
-  if (tensor.packed != nullptr) call.refuse("input {} is a packed weight", index);
-  return tensor;
-}
-
+// An input of that type. Errors: InvalidArgument.
 inline const Tensor& input_of(const OperatorCall& call, size_t index, codec::DType dtype) {
-  const Tensor& tensor = dense_input(call, index);
+  const Tensor& tensor = dense(call, index);
   if (tensor.dtype != dtype)
     call.refuse("input {} is {}, not {}", index, codec::info(tensor.dtype).name,
                 codec::info(dtype).name);
   return tensor;
 }
 
-inline void require_equal_types(const OperatorCall& call, size_t a, size_t b) {
-  const Tensor &left = dense_input(call, a), &right = dense_input(call, b);
-  if (left.dtype != right.dtype)
-    call.refuse("element types {} and {} differ", codec::info(left.dtype).name,
-                codec::info(right.dtype).name);
-}
-
 // shape() of one input, whose shape and type the output has.
 inline bool same_shape(const ShapeCall& call) {
-  const Tensor& x = dense_input(call, 0);
+  const Tensor& x = dense(call, 0);
   call.set(0, x.dtype, x.dims);
   return true;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <vector>
@@ -11,10 +12,10 @@
 namespace packlight::runtime {
 
 // Elements below which a second thread costs more than it saves.
-inline constexpr int64_t kMoveGrain = 16384;
+inline constexpr int64_t kElementGrain = 16384;
 // Items of `each` elements that make up that many.
 inline int64_t grain_of(int64_t each) {
-  return std::max<int64_t>(1, kMoveGrain / std::max<int64_t>(1, each));
+  return std::max<int64_t>(1, kElementGrain / std::max<int64_t>(1, each));
 }
 
 int64_t product(std::span<const int64_t> dims);

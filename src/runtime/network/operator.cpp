@@ -1,7 +1,11 @@
 #include "runtime/network/operator.h"
 
 #include <algorithm>
+#include <new>
+#include <stdexcept>
 #include <unordered_map>
+
+#include "packlight/error.h"
 
 namespace packlight::runtime {
 namespace {
@@ -11,17 +15,23 @@ constexpr int64_t kMostElements = int64_t{1}
 
 }  // namespace
 
+std::vector<const Operator*> all_operators() {
+  std::vector<const Operator*> entries;
+  for (const auto family :
+       {activation_operators(), attention_operators(), cast_operators(), convolution_operators(),
+        creation_operators(), elementwise_operators(), index_operators(), logic_operators(),
+        matrix_operators(), movement_operators(), normalization_operators(), order_operators(),
+        pooling_operators(), quantized_operators(), recurrent_operators(), reduction_operators(),
+        resampling_operators(), softmax_operators()}) {
+    for (const Operator& entry : family) entries.push_back(&entry);
+  }
+  return entries;
+}
+
 const Operator* find_operator(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_multimap<std::string_view, const Operator*> entries;
-    for (const auto family :
-         {activation_operators(), attention_operators(), cast_operators(), convolution_operators(),
-          creation_operators(), elementwise_operators(), index_operators(), logic_operators(),
-          matrix_operators(), movement_operators(), normalization_operators(), order_operators(),
-          pooling_operators(), quantized_operators(), recurrent_operators(), reduction_operators(),
-          resampling_operators(), softmax_operators()}) {
-      for (const Operator& entry : family) entries.emplace(entry.op, &entry);
-    }
+    for (const Operator* entry : all_operators()) entries.emplace(entry->op, entry);
     return entries;
   }();
   const auto [begin, end] = table.equal_range(op);
@@ -36,14 +46,59 @@ const Tensor& OperatorCall::input(size_t index) const {
   return *inputs_[index];
 }
 
-void ShapeCall::set(size_t index, codec::DType dtype, std::vector<int64_t> dims) const {
-  if (index >= output_count()) return;
+std::string check_dims(std::span<const int64_t> dims) {
   int64_t elements = 1;
   for (const int64_t dim : dims) {
-    if (dim < 0) refuse("output {} would have shape {}", index, to_string(dims));
-    if (__builtin_mul_overflow(elements, dim, &elements) || elements > kMostElements)
-      refuse("output {} would have shape {}, too many elements", index, to_string(dims));
+    if (dim < 0) return "a dimension is negative";
+    if (__builtin_mul_overflow(elements, std::max<int64_t>(1, dim), &elements) ||
+        elements > kMostElements)
+      return "too many elements";
   }
+  return "";
+}
+
+namespace {
+
+// What an operator throws without saying at which node.
+template <class Fn>
+auto at_node(const io::NetworkNode& node, const Fn& fn) {
+  try {
+    return fn();
+  } catch (const Error& error) {
+    if (std::string_view(error.what()).starts_with("[")) throw;
+    fail(error.code(), "{}: {}", node.label(), error.what());
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::kOutOfMemory, "{}: not enough memory", node.label());
+  } catch (const std::length_error&) {  // of a vector larger than any memory
+    fail(ErrorCode::kOutOfMemory, "{}: not enough memory", node.label());
+  }
+}
+
+}  // namespace
+
+bool infer(const Operator& op, const io::NetworkNode& node, std::span<const Tensor* const> inputs,
+           std::span<Tensor> outputs) {
+  const ShapeCall call(node, inputs, outputs);
+  for (size_t i = 0; !op.takes_packed && i < inputs.size(); ++i) {
+    if (call.has(i) && inputs[i]->packed != nullptr)
+      call.refuse("input {} is a packed weight, which this operator does not take", i);
+  }
+  if (!at_node(node, [&] { return op.shape(call); })) return false;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (call.wants(i) && !call.has_set(i)) call.refuse("output {} is none that it makes", i);
+  }
+  return true;
+}
+
+void run(const Operator& op, const RunCall& call) {
+  at_node(call.node, [&] { op.run(call); });
+}
+
+void ShapeCall::set(size_t index, codec::DType dtype, std::vector<int64_t> dims) const {
+  if (index >= output_count()) return;
+  const std::string wrong = check_dims(dims);
+  if (!wrong.empty()) refuse("output {} would have shape {}: {}", index, to_string(dims), wrong);
+  set_[index] = true;
   output(index).dtype = dtype;
   output(index).dims = std::move(dims);
 }

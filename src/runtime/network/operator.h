@@ -50,12 +50,18 @@ class OperatorCall {
 // Planning: what comes out for inputs of these types and shapes.
 class ShapeCall : public OperatorCall {
  public:
-  using OperatorCall::OperatorCall;
-  // Sets type and shape of an output. Errors: InvalidArgument for a negative dimension or more than
-  // 2^40 elements.
+  ShapeCall(const io::NetworkNode& node, std::span<const Tensor* const> inputs,
+            std::span<Tensor> outputs)
+      : OperatorCall(node, inputs, outputs), set_(outputs.size()) {}
+
+  // Sets type and shape of an output. Errors: InvalidArgument for dims that check_dims() refuses.
   void set(size_t output, codec::DType dtype, std::vector<int64_t> dims) const;
+  bool has_set(size_t output) const { return set_[output]; }
   // The integers of an input, or nothing while its contents are not computed yet.
   std::optional<std::vector<int64_t>> integers(size_t input) const;
+
+ private:
+  mutable std::vector<bool> set_;  // by output
 };
 
 // Running: outputs have their memory, of the shape that planning gave.
@@ -97,8 +103,20 @@ struct Operator {
   std::string_view domain = "";  // ai.onnx
   // It reads its inputs' shapes only, so it is done while planning.
   bool shapes_only = false;
+  // Its inputs may be packed weights; of any other operator the engine refuses them.
+  bool takes_packed = false;
 };
 
+// op.shape() with what holds for every operator: false when the contents of an input are needed
+// first, else every output that somebody wants is set. Errors: InvalidArgument naming the node.
+bool infer(const Operator& op, const io::NetworkNode& node, std::span<const Tensor* const> inputs,
+           std::span<Tensor> outputs);
+// op.run(), errors with the node's name.
+void run(const Operator& op, const RunCall& call);
+
+// Every operator that is implemented, family by family. The engine runs If and Loop itself: they
+// are not among them.
+std::vector<const Operator*> all_operators();
 // nullptr for an operator that is not implemented.
 const Operator* find_operator(std::string_view op, std::string_view domain);
 
@@ -121,6 +139,10 @@ std::span<const Operator> recurrent_operators();
 std::span<const Operator> reduction_operators();
 std::span<const Operator> resampling_operators();
 std::span<const Operator> softmax_operators();
+
+// "", or why these are no dimensions of a tensor: a negative one, or more than 2^40 elements (a
+// dimension of zero does not hide the others').
+std::string check_dims(std::span<const int64_t> dims);
 
 // Helpers that operators share.
 // The shape that a and b broadcast to (numpy's rules).

@@ -37,7 +37,7 @@ void thresholded_relu(const RunCall& call) {
 }
 
 bool prelu_shape(const ShapeCall& call) {
-  require_equal_types(call, 0, 1);
+  require_same_type(call, 0, 1);
   const Tensor &x = call.input(0), &slope = call.input(1);
   if (broadcast(call, x.dims, slope.dims) != x.dims)
     call.refuse("slope {} does not broadcast to {}", to_string(slope.dims), to_string(x.dims));
@@ -112,7 +112,7 @@ void celu(const RunCall& call) {
 bool clip_shape(const ShapeCall& call) {
   for (size_t i = 1; i <= 2; ++i) {
     if (!call.has(i)) continue;
-    require_equal_types(call, 0, i);
+    require_same_type(call, 0, i);
     if (call.input(i).elements() != 1)
       call.refuse("bound {} is no single number", to_string(call.input(i).dims));
   }

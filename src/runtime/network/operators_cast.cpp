@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "operators/element_types.h"
 #include "runtime/network/convert.h"
 #include "runtime/network/elementwise.h"
 
@@ -8,43 +9,18 @@ namespace {
 
 using codec::DType;
 
-// ONNX's TensorProto.DataType.
-DType type_of(const OperatorCall& call, int64_t number) {
-  switch (number) {
-    case 1:
-      return DType::kF32;
-    case 2:
-      return DType::kU8;
-    case 3:
-      return DType::kI8;
-    case 5:
-      return DType::kI16;
-    case 6:
-      return DType::kI32;
-    case 7:
-      return DType::kI64;
-    case 9:
-      return DType::kBool;
-    case 10:
-      return DType::kF16;
-    case 11:
-      return DType::kF64;
-    case 16:
-      return DType::kBF16;
-    default:
-      call.refuse("data type {} is not supported", number);
-  }
-}
-
 bool cast_shape(const ShapeCall& call) {
-  call.set(0, type_of(call, call.node.integer("to", 0)), dense_input(call, 0).dims);
+  const int64_t to = call.node.integer("to", 0);
+  const auto dtype = operators::dtype_of_onnx(to);
+  if (!dtype) call.refuse("data type {} is not supported", to);
+  call.set(0, *dtype, dense(call, 0).dims);
   return true;
 }
 
 // Floats are computed as F32 whatever their file says.
 bool cast_like_shape(const ShapeCall& call) {
   const DType like = call.input(1).dtype;
-  call.set(0, codec::is_float(like) ? DType::kF32 : like, dense_input(call, 0).dims);
+  call.set(0, codec::is_float(like) ? DType::kF32 : like, dense(call, 0).dims);
   return true;
 }
 
@@ -77,7 +53,7 @@ void cast(const RunCall& call) {
 bool dropout_shape(const ShapeCall& call) {
   const Tensor& x = input_of(call, 0, DType::kF32);
   for (size_t i = 1; i <= 2; ++i) {
-    if (call.has(i) && dense_input(call, i).elements() != 1)
+    if (call.has(i) && dense(call, i).elements() != 1)
       call.refuse("input {} is {}, no single value", i, to_string(call.input(i).dims));
   }
   call.set(0, x.dtype, x.dims);

@@ -1,8 +1,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
+#include "operators/element_types.h"
+#include "operators/slice.h"
 #include "runtime/network/operands.h"
 #include "runtime/network/strided_view.h"
 #include "runtime/network/typed.h"
@@ -51,24 +52,12 @@ void constant_of_shape(const RunCall& call) {
   });
 }
 
-// How many of start, start + delta, ... lie before limit; the largest number where there are more.
-// delta is not 0.
-int64_t range_length(int64_t start, int64_t limit, int64_t delta) {
-  const bool up = delta > 0;
-  if (up ? limit <= start : limit >= start) return 0;
-  // Unsigned, since a difference of two numbers may not fit.
-  const auto first = static_cast<uint64_t>(start), last = static_cast<uint64_t>(limit);
-  const uint64_t span = up ? last - first : first - last;
-  const uint64_t step = up ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
-  constexpr auto kMax = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-  return static_cast<int64_t>(std::min((span - 1) / step, kMax - 1) + 1);
-}
-
 int64_t range_count(const ShapeCall& call) {
   if (call.input(0).dtype != DType::kF32) {
     const int64_t step = one_integer(call, 2, "delta");
     if (step == 0) call.refuse("delta is 0");
-    return range_length(one_integer(call, 0, "start"), one_integer(call, 1, "limit"), step);
+    return operators::range_length(one_integer(call, 0, "start"), one_integer(call, 1, "limit"),
+                                   step);
   }
   const double first = *call.input(0).as<float>(), last = *call.input(1).as<float>(),
                step = *call.input(2).as<float>(), count = std::ceil((last - first) / step);
@@ -154,29 +143,11 @@ void tile(const RunCall& call) {
   copy_view(call, x, view, call.output(0));
 }
 
-// ONNX's number of an element type; every float is F32 here.
+// Every float is F32 here.
 DType type_of_number(const OperatorCall& call, int64_t number) {
-  switch (number) {
-    case 1:
-    case 10:
-    case 11:
-    case 16:
-      return DType::kF32;
-    case 2:
-      return DType::kU8;
-    case 3:
-      return DType::kI8;
-    case 5:
-      return DType::kI16;
-    case 6:
-      return DType::kI32;
-    case 7:
-      return DType::kI64;
-    case 9:
-      return DType::kBool;
-    default:
-      call.refuse("element type {} is not supported", number);
-  }
+  const auto dtype = operators::dtype_of_onnx(number);
+  if (!dtype) call.refuse("element type {} is not supported", number);
+  return codec::is_float(*dtype) ? DType::kF32 : *dtype;
 }
 
 bool eye_like_shape(const ShapeCall& call) {
@@ -268,7 +239,7 @@ void trilu(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Size", size_shape, size_run, false, false, "", true},
+    {.op = "Size", .shape = size_shape, .run = size_run, .shapes_only = true, .takes_packed = true},
     {"ConstantOfShape", constant_of_shape_shape, constant_of_shape},
     {"Range", range_shape, range},
     {"Expand", expand_shape, expand},

@@ -11,9 +11,9 @@ using codec::DType;
 
 // Of any number of inputs, all of one type.
 bool arithmetic_shape(const ShapeCall& call) {
-  std::vector<int64_t> dims = dense_input(call, 0).dims;
+  std::vector<int64_t> dims = dense(call, 0).dims;
   for (size_t i = 1; i < call.input_count(); ++i) {
-    require_equal_types(call, 0, i);
+    require_same_type(call, 0, i);
     dims = broadcast(call, dims, call.input(i).dims);
   }
   call.set(0, call.input(0).dtype, std::move(dims));
@@ -21,7 +21,7 @@ bool arithmetic_shape(const ShapeCall& call) {
 }
 
 bool binary_shape(const ShapeCall& call) {
-  require_equal_types(call, 0, 1);
+  require_same_type(call, 0, 1);
   call.set(0, call.input(0).dtype, broadcast(call, call.input(0).dims, call.input(1).dims));
   return true;
 }
@@ -56,7 +56,7 @@ bool is_minus_one(T x) {
   return std::is_signed_v<T> && x == static_cast<T>(-1);
 }
 
-struct Quotient {  // of integers: towards zero; by zero: zero, as there is no better answer
+struct Quotient {  // of integers: towards zero; none is zero (see binary_by())
   template <class T>
   static T apply(T x, T y) {
     if constexpr (std::is_floating_point_v<T>)
@@ -64,16 +64,16 @@ struct Quotient {  // of integers: towards zero; by zero: zero, as there is no b
     else if (is_minus_one(y))
       return Minus::apply(T{0}, x);
     else
-      return y == 0 ? T{0} : static_cast<T>(x / y);
+      return static_cast<T>(x / y);
   }
 };
-struct Remainder {  // with the sign of the dividend; of integers by zero: zero
+struct Remainder {  // with the sign of the dividend
   template <class T>
   static T apply(T x, T y) {
     if constexpr (std::is_floating_point_v<T>)
       return std::fmod(x, y);
     else
-      return y == 0 || is_minus_one(y) ? T{0} : static_cast<T>(x % y);
+      return is_minus_one(y) ? T{0} : static_cast<T>(x % y);
   }
 };
 struct Modulo {  // with the sign of the divisor
@@ -111,8 +111,22 @@ void binary(const RunCall& call) {
   apply_function<Function>(call, call.input(0), call.input(1));
 }
 
+// Integers have no quotient by zero.
+template <class Function>
+void binary_by(const RunCall& call) {
+  const Tensor& divisor = call.input(1);
+  if (divisor.dtype != DType::kF32 && call.output(0).elements() > 0) {
+    for_number_type(call, divisor.dtype, [&](auto zero) {
+      const auto* y = divisor.as<decltype(zero)>();
+      if (std::find(y, y + divisor.elements(), zero) != y + divisor.elements())
+        call.refuse("an integer is divided by zero");
+    });
+  }
+  binary<Function>(call);
+}
+
 void mod(const RunCall& call) {
-  return call.node.integer("fmod", 0) != 0 ? binary<Remainder>(call) : binary<Modulo>(call);
+  return call.node.integer("fmod", 0) != 0 ? binary_by<Remainder>(call) : binary_by<Modulo>(call);
 }
 
 // Any number of inputs, from left to right.
@@ -139,7 +153,7 @@ void mean(const RunCall& call) {
 
 // The result has the type of the base.
 bool pow_shape(const ShapeCall& call) {
-  const Tensor &base = dense_input(call, 0), &exponent = dense_input(call, 1);
+  const Tensor &base = dense(call, 0), &exponent = dense(call, 1);
   call.set(0, base.dtype, broadcast(call, base.dims, exponent.dims));
   return true;
 }
@@ -245,9 +259,13 @@ constexpr Operator kOperators[] = {
     {"Add", binary_shape, binary<Plus>, false, true},
     {"Ceil", float_shape, float_unary<ceiling>, false, true},
     {"Cos", float_shape, float_unary<cosine>, false, true},
-    {"Div", binary_shape, binary<Quotient>, false, true},
+    {"Div", binary_shape, binary_by<Quotient>, false, true},
     {"Floor", float_shape, float_unary<floor_of>, false, true},
-    {"Identity", identity_shape, nullptr, true},
+    {.op = "Identity",
+     .shape = identity_shape,
+     .run = nullptr,
+     .is_view = true,
+     .takes_packed = true},
     {"Log", float_shape, float_unary<logarithm>, false, true},
     // Not in place: one of the last inputs may be the first one, too.
     {"Max", arithmetic_shape, fold<Larger>},

@@ -107,7 +107,7 @@ void gather_elements(const RunCall& call) {
   for_element_size(call, data.dtype, [&](auto zero) {
     const auto* from = data.as<decltype(zero)>();
     auto* to = out.as<decltype(zero)>();
-    call.parallel(out.elements(), kMoveGrain, [&](int64_t begin, int64_t end) {
+    call.parallel(out.elements(), kElementGrain, [&](int64_t begin, int64_t end) {
       Odometer at(out.dims, strides, begin);
       for (int64_t i = begin; i < end; ++i, at.next())
         to[i] = from[at.offset() + indices[i] * step];
@@ -243,7 +243,7 @@ void reverse_sequence(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Gather", gather_shape, gather},
+    {.op = "Gather", .shape = gather_shape, .run = gather, .takes_packed = true},
     {"GatherElements", gather_elements_shape, gather_elements},
     {"GatherND", gather_nd_shape, gather_nd},
     {"ScatterElements", scatter_elements_shape, scatter_elements},

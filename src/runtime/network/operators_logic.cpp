@@ -8,7 +8,7 @@ namespace {
 using codec::DType;
 
 bool comparison_shape(const ShapeCall& call) {
-  require_equal_types(call, 0, 1);
+  require_same_type(call, 0, 1);
   call.set(0, DType::kBool, broadcast(call, call.input(0).dims, call.input(1).dims));
   return true;
 }
@@ -111,7 +111,7 @@ void is_inf(const RunCall& call) {
 
 bool where_shape(const ShapeCall& call) {
   const Tensor& condition = input_of(call, 0, DType::kBool);
-  require_equal_types(call, 1, 2);
+  require_same_type(call, 1, 2);
   const Tensor &x = call.input(1), &y = call.input(2);
   call.set(0, x.dtype, broadcast(call, broadcast(call, condition.dims, x.dims), y.dims));
   return true;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "operators/slice.h"
 #include "runtime/network/operands.h"
 #include "runtime/network/strided_view.h"
 
@@ -192,29 +193,6 @@ void concat(const RunCall& call) {
   });
 }
 
-// What Slice takes of one axis: `length` elements from `start` on, `step` apart.
-struct SliceRange {
-  int64_t start = 0, length = 0, step = 1;
-};
-
-// Negative ends count from the back, ends outside the axis are clamped. step is not 0.
-SliceRange slice_range(int64_t size, int64_t start, int64_t end, int64_t step) {
-  if (size <= 0) return {0, 0, step};
-  // Any step as long as the axis does the same, and the farthest has no magnitude.
-  step = std::clamp(step, -size, size);
-  const auto from_back = [size](int64_t at) {
-    return at >= 0 ? at : at < -size ? int64_t{-1} : at + size;
-  };
-  if (step > 0) {
-    start = start < -size ? 0 : std::min(from_back(start), size);
-    end = end < -size ? 0 : std::min(from_back(end), size);
-    return {start, end <= start ? 0 : (end - start - 1) / step + 1, step};
-  }
-  start = std::clamp<int64_t>(from_back(start), 0, size - 1);
-  end = std::min(from_back(end), size - 1);
-  return {start, start <= end ? 0 : (start - end - 1) / -step + 1, step};
-}
-
 // data, starts, ends, axes, steps -> the view that is left. The last four are there.
 StridedView sliced(const OperatorCall& call) {
   const Tensor& x = call.input(0);
@@ -230,7 +208,8 @@ StridedView sliced(const OperatorCall& call) {
   for (size_t i = 0; i < axes.size(); ++i) {
     const int64_t axis = axes[i];
     if (steps[i] == 0) call.refuse("step 0 on axis {}", axis);
-    const SliceRange range = slice_range(x.dims[axis], starts[i], ends[i], steps[i]);
+    const operators::SliceRange range =
+        operators::slice_range(x.dims[axis], starts[i], ends[i], steps[i]);
     view.dims[axis] = range.length;
     view.offset += range.start * view.strides[axis];
     view.strides[axis] *= range.step;
@@ -298,12 +277,32 @@ void split(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Shape", shape_shape, shape_run, false, false, "", true},
-    {"Reshape", reshape_shape, nullptr, true},
-    {"Flatten", flatten_shape, nullptr, true},
+    {.op = "Shape",
+     .shape = shape_shape,
+     .run = shape_run,
+     .shapes_only = true,
+     .takes_packed = true},
+    {.op = "Reshape",
+     .shape = reshape_shape,
+     .run = nullptr,
+     .is_view = true,
+     .takes_packed = true},
+    {.op = "Flatten",
+     .shape = flatten_shape,
+     .run = nullptr,
+     .is_view = true,
+     .takes_packed = true},
     {"Transpose", transpose_shape, transpose},
-    {"Unsqueeze", unsqueeze_shape, nullptr, true},
-    {"Squeeze", squeeze_shape, nullptr, true},
+    {.op = "Unsqueeze",
+     .shape = unsqueeze_shape,
+     .run = nullptr,
+     .is_view = true,
+     .takes_packed = true},
+    {.op = "Squeeze",
+     .shape = squeeze_shape,
+     .run = nullptr,
+     .is_view = true,
+     .takes_packed = true},
     {"Concat", concat_shape, concat},
     {"Slice", slice_shape, slice},
     {"Split", split_shape, split},

@@ -2,19 +2,13 @@
 #include <cmath>
 
 #include "runtime/network/broadcast.h"
-#include "runtime/network/operator.h"
+#include "runtime/network/operands.h"
 
 namespace packlight::runtime {
 namespace {
 
 using codec::DType;
 using Dims = std::vector<int64_t>;
-
-int64_t product(const Dims& dims, size_t begin, size_t end) {
-  int64_t count = 1;
-  for (size_t i = begin; i < end; ++i) count *= dims[i];
-  return count;
-}
 
 void check_floats(const OperatorCall& call) {
   for (size_t i = 0; i < call.input_count(); ++i) {
@@ -34,15 +28,10 @@ void check_vector(const OperatorCall& call, size_t input, int64_t size) {
                 size);
 }
 
-// Items of `elements` each -> how many a thread should have at least.
-int64_t grain_for(int64_t elements) {
-  return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements));
-}
-
 // fn(item) for `count` items of `elements` each, in parallel.
 template <class Fn>
 void for_each_item(const RunCall& call, int64_t count, int64_t elements, const Fn& fn) {
-  call.parallel(count, grain_for(elements), [&](int64_t begin, int64_t end) {
+  call.parallel(count, grain_of(elements), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) fn(i);
   });
 }
@@ -79,7 +68,8 @@ struct Planes {
 };
 Planes planes_of(const Tensor& x) {
   const int64_t channels = x.rank() > 1 ? x.dims[1] : 1;
-  return {x.dims[0], channels, product(x.dims, std::min<size_t>(2, x.dims.size()), x.dims.size())};
+  return {x.dims[0], channels,
+          product(std::span(x.dims).subspan(std::min<size_t>(2, x.dims.size())))};
 }
 
 bool batch_normalization_shape(const ShapeCall& call) {
@@ -190,10 +180,11 @@ size_t axis_of(const OperatorCall& call, int64_t fallback) {
   return normalised_axis(call, call.node.integer("axis", fallback), call.input(0).rank());
 }
 
-bool layer_normalization_shape(const ShapeCall& call) {
+// X, and a scale and a bias that broadcast to it.
+bool rms_normalization_shape(const ShapeCall& call) {
   check_floats(call);
   const Dims& dims = call.input(0).dims;
-  const size_t axis = axis_of(call, -1);
+  axis_of(call, -1);
   for (size_t i = 1; i < 3; ++i) {
     if (call.has(i) && broadcast(call, dims, call.input(i).dims) != dims)
       call.refuse("input {} {} does not broadcast to {}", i, to_string(call.input(i).dims),
@@ -201,7 +192,13 @@ bool layer_normalization_shape(const ShapeCall& call) {
   }
   call.input(1);
   call.set(0, DType::kF32, dims);
-  Dims reduced = dims;
+  return true;
+}
+
+bool layer_normalization_shape(const ShapeCall& call) {
+  rms_normalization_shape(call);
+  Dims reduced = call.input(0).dims;
+  const size_t axis = axis_of(call, -1);
   std::fill(reduced.begin() + static_cast<std::ptrdiff_t>(axis), reduced.end(), 1);
   call.set(1, DType::kF32, reduced);
   call.set(2, DType::kF32, std::move(reduced));
@@ -232,7 +229,8 @@ void scale_and_shift(const RunCall& call) {
 template <class Fn>
 void for_each_row(const RunCall& call, size_t axis, const Fn& fn) {
   const Dims& dims = call.input(0).dims;
-  const int64_t rows = product(dims, 0, axis), size = product(dims, axis, dims.size());
+  const int64_t rows = product(std::span(dims).first(axis)),
+                size = product(std::span(dims).subspan(axis));
   for_each_item(call, rows, size, [&](int64_t row) {
     fn(row, call.input(0).as<float>() + row * size, size, call.output(0).as<float>() + row * size);
   });
@@ -276,8 +274,8 @@ void lp_normalization(const RunCall& call) {
   const Dims& dims = call.input(0).dims;
   const size_t axis = axis_of(call, -1);
   const bool squares = call.node.integer("p", 2) == 2;
-  const int64_t outer = product(dims, 0, axis), count = dims[axis],
-                inner = product(dims, axis + 1, dims.size());
+  const int64_t outer = product(std::span(dims).first(axis)), count = dims[axis],
+                inner = product(std::span(dims).subspan(axis + 1));
   for_each_item(call, outer * inner, count, [&](int64_t item) {
     const int64_t at = item / inner * count * inner + item % inner;
     const float* x = call.input(0).as<float>() + at;
@@ -373,7 +371,7 @@ constexpr Operator kOperators[] = {
     {"InstanceNormalization", instance_normalization_shape, instance_normalization},
     {"GroupNormalization", group_normalization_shape, group_normalization},
     {"LayerNormalization", layer_normalization_shape, layer_normalization},
-    {"RMSNormalization", layer_normalization_shape, rms_normalization},
+    {"RMSNormalization", rms_normalization_shape, rms_normalization},
     {"LpNormalization", lp_normalization_shape, lp_normalization},
     {"LRN", lrn_shape, local_response_normalization},
     {"MeanVarianceNormalization", mean_variance_shape, mean_variance_normalization},

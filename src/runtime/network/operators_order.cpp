@@ -15,7 +15,7 @@ void for_each_line(const RunCall& call, const AxisView& view, const Fn& fn) {
 }
 
 bool arg_shape(const ShapeCall& call) {
-  const Tensor& x = dense_input(call, 0);
+  const Tensor& x = dense(call, 0);
   const int64_t axis = normalised_axis(call, call.node.integer("axis", 0), x.rank());
   if (x.dims[axis] == 0) call.refuse("axis {} of {} is empty", axis, to_string(x.dims));
   std::vector<int64_t> dims = x.dims;
@@ -68,9 +68,9 @@ void arg(const RunCall& call) {
 }
 
 bool top_k_shape(const ShapeCall& call) {
-  const Tensor& x = dense_input(call, 0);
+  const Tensor& x = dense(call, 0);
   const int64_t axis = normalised_axis(call, call.node.integer("axis", -1), x.rank());
-  dense_input(call, 1);
+  dense(call, 1);
   const auto k = call.integers(1);
   if (!k) return false;
   if (k->size() != 1 || (*k)[0] < 0 || (*k)[0] > x.dims[axis])
@@ -121,8 +121,7 @@ void top_k(const RunCall& call) {
 }
 
 bool cum_sum_shape(const ShapeCall& call) {
-  if (dense_input(call, 1).elements() != 1)
-    call.refuse("axis has {} elements", call.input(1).elements());
+  if (dense(call, 1).elements() != 1) call.refuse("axis has {} elements", call.input(1).elements());
   if (const auto axis = call.integers(1)) normalised_axis(call, (*axis)[0], call.input(0).rank());
   return same_shape(call);
 }

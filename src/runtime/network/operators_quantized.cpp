@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "operators/element_types.h"
 #include "runtime/network/operator.h"
 #include "runtime/network/quantized_codes.h"
 #include "runtime/network/quantized_products.h"
@@ -90,17 +91,11 @@ void for_each_element(const RunCall& call, const Fn& fn) {
 
 // By its number in ONNX, or U8 when it is not given.
 DType wanted_type(const OperatorCall& call) {
-  switch (const int64_t type = call.node.integer("output_dtype", 0)) {
-    case 0:
-    case 2:
-      return DType::kU8;
-    case 3:
-      return DType::kI8;
-    case 5:
-      return DType::kI16;
-    default:
-      call.refuse("output_dtype {} is not I8, U8 or I16", type);
-  }
+  const int64_t number = call.node.integer("output_dtype", 0);
+  const DType type = operators::dtype_of_onnx(number == 0 ? 2 : number).value_or(DType::kF32);
+  if (type != DType::kU8 && type != DType::kI8 && type != DType::kI16)
+    call.refuse("output_dtype {} is not I8, U8 or I16", number);
+  return type;
 }
 
 bool quantize_shape(const ShapeCall& call) {

@@ -22,10 +22,10 @@ std::vector<bool> taken_axes(const OperatorCall& call, std::span<const int64_t> 
 }
 
 bool reduction_shape(const ShapeCall& call) {
-  const Tensor& x = dense_input(call, 0);
+  const Tensor& x = dense(call, 0);
   std::vector<int64_t> axes;
   if (call.has(1)) {
-    dense_input(call, 1);
+    dense(call, 1);
     const auto given = call.integers(1);
     if (!given) return false;
     axes = *given;

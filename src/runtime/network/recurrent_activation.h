@@ -19,9 +19,7 @@ struct RecurrentActivation {
   }
 };
 
-// Those of a node, direction after direction: attribute `activations`, or `defaults` for each
-// direction. Values of activation_alpha and activation_beta go in order to the functions that take
-// one, as ONNX Runtime has it. Errors: InvalidArgument for an unknown name or a wrong number.
+// Those of a node, direction after direction. Errors: those of operators::recurrent_activations().
 std::vector<RecurrentActivation> recurrent_activations(const OperatorCall& call,
                                                        std::span<const std::string_view> defaults,
                                                        int64_t directions);

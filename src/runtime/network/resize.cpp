@@ -5,15 +5,17 @@
 #include <limits>
 #include <numeric>
 
+#include "operators/resize.h"
 #include "runtime/network/indexed_copy.h"
 #include "runtime/network/operands.h"
-#include "runtime/network/resize_axes.h"
 #include "runtime/network/typed.h"
 
 namespace packlight::runtime {
 namespace {
 
 using codec::DType;
+using operators::ResizeAxis;
+using operators::ResizeSettings;
 
 std::vector<bool> outside_of(const std::vector<double>& x, const ResizeAxis& axis) {
   std::vector<bool> outside;
@@ -43,8 +45,8 @@ void resize_nearest(const RunCall& call, const std::vector<ResizeAxis>& axes,
     std::iota(sources.back().begin(), sources.back().end(), 0);
   }
   for (const ResizeAxis& axis : axes) {
-    const std::vector<double> at = resize_coordinates(call, axis, settings);
-    sources[axis.axis] = nearest_elements(at, axis, settings);
+    const std::vector<double> at = operators::resize_coordinates(axis, settings);
+    sources[axis.axis] = operators::nearest_elements(at, axis, settings);
     if (!settings.crops()) continue;
     const std::vector<bool> outside = outside_of(at, axis);
     for (size_t i = 0; i < outside.size(); ++i) {
@@ -60,7 +62,8 @@ void resize_nearest(const RunCall& call, const std::vector<ResizeAxis>& axes,
 
 // What an axis does to float elements.
 struct Filter {
-  ResizeTaps taps;
+  operators::ResizeTaps taps;  // but for
+  std::vector<float> weights;
   std::vector<bool> outside;  // gets the extrapolation value; empty: nowhere
   float extrapolation = 0;
   int64_t out = 0;
@@ -74,7 +77,7 @@ struct Filter {
       return;
     }
     const int64_t* index = &taps.indices[y * taps.count];
-    const float* weight = &taps.weights[y * taps.count];
+    const float* weight = &weights[y * taps.count];
     const float *a = from + index[0] * n, *b = from + index[1] * n;
     const float u = weight[0], v = weight[1];
     for (int64_t i = 0; i < n; ++i) to[i] = a[i] * u + b[i] * v;
@@ -88,7 +91,7 @@ struct Filter {
   // All elements of a row.
   void resize_row(const float* from, float* to) const {
     const int64_t* index = taps.indices.data();
-    const float* weight = taps.weights.data();
+    const float* weight = weights.data();
     if (taps.count == 2) {
       for (int64_t y = 0; y < out; ++y, index += 2, weight += 2)
         to[y] = from[index[0]] * weight[0] + from[index[1]] * weight[1];
@@ -105,9 +108,11 @@ struct Filter {
   }
 };
 
-Filter filter_of(const OperatorCall& call, const ResizeAxis& axis, const ResizeSettings& settings) {
-  const std::vector<double> x = resize_coordinates(call, axis, settings);
-  return {resize_taps(call, x, axis, settings),
+Filter filter_of(const ResizeAxis& axis, const ResizeSettings& settings) {
+  const std::vector<double> x = operators::resize_coordinates(axis, settings);
+  operators::ResizeTaps taps = operators::resize_taps(x, axis, settings);
+  std::vector<float> weights(taps.weights.begin(), taps.weights.end());
+  return {std::move(taps), std::move(weights),
           settings.crops() ? outside_of(x, axis) : std::vector<bool>{},
           static_cast<float>(settings.extrapolation), axis.out};
 }
@@ -156,7 +161,7 @@ void interpolate(const RunCall& call, const std::vector<ResizeAxis>& axes,
   if (axes.empty()) std::copy_n(from, product(dims), to);
   for (size_t i = 0; i < axes.size(); ++i) {
     const ResizeAxis& axis = axes[i];
-    const Filter filter = filter_of(call, axis, settings);
+    const Filter filter = filter_of(axis, settings);
     const bool image = i + 2 == axes.size() && axis.axis == rank - 2;  // the next is the last
     const bool last = image || i + 1 == axes.size();
     const int64_t outer = product(std::span(dims).first(axis.axis)),
@@ -166,8 +171,7 @@ void interpolate(const RunCall& call, const std::vector<ResizeAxis>& axes,
     float* target = last ? to : next.data();
     if (image) {
       const ResizeAxis& width = axes[i + 1];
-      resize_images(call, axis, filter, width, filter_of(call, width, settings), outer, from,
-                    target);
+      resize_images(call, axis, filter, width, filter_of(width, settings), outer, from, target);
       return;
     }
     resize_axis(call, axis, filter, outer, inner, from, target);
@@ -176,10 +180,30 @@ void interpolate(const RunCall& call, const std::vector<ResizeAxis>& axes,
   }
 }
 
+ResizeSettings settings_of(const OperatorCall& call) {
+  ResizeSettings settings = operators::resize_settings(call.node);
+  operators::check_settings(settings);
+  return settings;
+}
+
+// X, roi, scales, sizes -> the axes that change; nothing while one of these inputs is not computed
+// yet. An empty one counts as absent.
+std::optional<std::vector<ResizeAxis>> axes_of(const OperatorCall& call,
+                                               const ResizeSettings& settings) {
+  const auto given = [&](size_t i) { return call.has(i) && call.input(i).elements() > 0; };
+  for (size_t i = 1; i < 4; ++i) {
+    if (given(i) && !call.input(i).has_data()) return std::nullopt;
+  }
+  const auto roi = settings.crops() && given(1) ? *numbers_in(call, 1) : std::vector<double>{},
+             scales = given(2) ? *numbers_in(call, 2) : std::vector<double>{};
+  const auto sizes = given(3) ? integers_in(call, 3) : std::vector<int64_t>{};
+  return operators::resized_axes(settings, call.input(0).dims, roi, scales, sizes);
+}
+
 }  // namespace
 
 bool resize_shape(const ShapeCall& call) {
-  const auto axes = resized_axes(call, resize_settings(call));
+  const auto axes = axes_of(call, settings_of(call));
   if (!axes) return false;
   std::vector<int64_t> dims = call.input(0).dims;
   for (const ResizeAxis& axis : *axes) dims[axis.axis] = axis.out;
@@ -190,8 +214,8 @@ bool resize_shape(const ShapeCall& call) {
 void resize(const RunCall& call) {
   const Tensor &x = dense(call, 0), &out = call.output(0);
   if (out.elements() == 0) return;
-  const ResizeSettings settings = resize_settings(call);
-  const std::vector<ResizeAxis> axes = *resized_axes(call, settings);
+  const ResizeSettings settings = settings_of(call);
+  const std::vector<ResizeAxis> axes = *axes_of(call, settings);
   if (settings.mode == "nearest") return resize_nearest(call, axes, settings);
   if (x.dtype == DType::kF32)
     return interpolate(call, axes, settings, x.as<float>(), out.as<float>());

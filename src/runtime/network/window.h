@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "operators/window.h"
 #include "runtime/network/operator.h"
 
 // How a window moves over the spatial axes of [batch, channels, spatial...], for convolution and
@@ -13,20 +14,8 @@ namespace packlight::runtime {
 inline constexpr size_t kSpatialAxes = 3;
 using Spatial = std::array<int64_t, kSpatialAxes>;
 
-enum class AutoPad : uint8_t { kNotSet, kSameUpper, kSameLower, kValid };
-
-// One spatial axis. kernel, stride, dilation in [1, 2^30]; pads in [0, 2^30].
-struct WindowAxis {
-  int64_t kernel = 1, stride = 1, dilation = 1;
-  int64_t begin = 0, end = 0;  // pads; meaningless when auto_pad chooses them
-  AutoPad auto_pad = AutoPad::kNotSet;
-  bool ceil = false;           // a last window that is not whole counts
-  int64_t output_padding = 0;  // of a transposed convolution, as is the next
-  int64_t output_size = -1;    // -1: follows from the others
-
-  // What a window covers, gaps included.
-  int64_t extent() const { return (kernel - 1) * dilation + 1; }
-};
+using operators::AutoPad;
+using operators::WindowAxis;
 
 // A node's window over an image, and where it stops. For convolution and pooling the image is the
 // input and the stops are the output's elements; for a transposed convolution the stops are the

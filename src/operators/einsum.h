@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace packlight::graph {
+namespace packlight::operators {
 
 // An Einsum equation, checked: a string per operand and one for the output, a letter per dimension
 // and kEllipsis for the dimensions of "...". An output that is left out is there as ONNX says: the
@@ -22,4 +22,4 @@ struct EinsumEquation {
 // Errors: InvalidArgument naming the equation and the rule that it breaks.
 EinsumEquation parse_einsum(std::string_view equation, size_t operands);
 
-}  // namespace packlight::graph
+}  // namespace packlight::operators

@@ -1,5 +1,3 @@
-#include "graph/window.h"
-
 #include <gtest/gtest.h>
 
 #include "graph/one_node.h"
@@ -9,50 +7,6 @@ namespace {
 
 using test::contains;
 using Attributes = std::map<std::string, Attribute>;
-
-TEST(WindowTest, StopsOfEveryPadding) {
-  struct Case {
-    int64_t kernel, stride, dilation, begin, end;
-    AutoPad auto_pad;
-    bool ceil;
-    int64_t size, want_begin, want_end, want_count;
-  };
-  const AutoPad none = AutoPad::kNotSet;
-  for (const Case& c :
-       {Case{3, 1, 1, 0, 0, none, false, 5, 0, 0, 3}, Case{3, 2, 1, 1, 0, none, false, 6, 1, 0, 3},
-        Case{3, 2, 2, 0, 0, none, false, 5, 0, 0, 1}, Case{3, 2, 2, 0, 0, none, false, 4, 0, 0, 0},
-        // Ceil: 6 elements, windows at 0, 2, 4, of which the last needs one more element.
-        Case{3, 2, 1, 0, 0, none, true, 6, 0, 1, 3},
-        // The window that would begin at 4 sees padding only.
-        Case{1, 2, 1, 0, 1, none, true, 4, 0, 1, 2},
-        Case{2, 2, 1, 0, 0, AutoPad::kSameUpper, false, 5, 0, 1, 3},
-        Case{2, 2, 1, 0, 0, AutoPad::kSameLower, false, 5, 1, 0, 3},
-        // A stride beyond the kernel needs no pads, and never takes any away.
-        Case{1, 3, 1, 0, 0, AutoPad::kSameUpper, false, 6, 0, 0, 2},
-        Case{3, 1, 1, 9, 9, AutoPad::kValid, false, 5, 0, 0, 3}}) {
-    const WindowStops got =
-        window_stops({c.kernel, c.stride, c.dilation, c.begin, c.end, c.auto_pad, c.ceil}, c.size);
-    EXPECT_EQ(got.count, c.want_count) << c.kernel << ' ' << c.stride << ' ' << c.size;
-    if (c.want_count == 0) continue;
-    EXPECT_EQ(got.begin, c.want_begin) << c.kernel << ' ' << c.stride << ' ' << c.size;
-    EXPECT_EQ(got.end, c.want_end) << c.kernel << ' ' << c.stride << ' ' << c.size;
-  }
-}
-
-TEST(WindowTest, TransposedExtents) {
-  WindowAxis axis{.kernel = 3, .stride = 2, .begin = 1, .end = 0};
-  EXPECT_EQ(transposed_extent(axis, 4).full, 9);
-  EXPECT_EQ(transposed_extent(axis, 4).count, 8);
-  axis.output_padding = 1;
-  EXPECT_EQ(transposed_extent(axis, 4).count, 9);
-  axis.output_size = 12;  // more than there is: nothing is taken away in front
-  EXPECT_EQ(transposed_extent(axis, 4).begin, 0);
-  EXPECT_EQ(transposed_extent(axis, 4).count, 12);
-  axis.output_size = 7;  // 10 - 7 = 3: the odd one in front unless SAME_UPPER
-  EXPECT_EQ(transposed_extent(axis, 4).begin, 2);
-  axis.auto_pad = AutoPad::kSameUpper;
-  EXPECT_EQ(transposed_extent(axis, 4).begin, 1);
-}
 
 const Dim h{std::string("h")}, w{std::string("w")};
 

@@ -1,11 +1,11 @@
-#include "graph/einsum.h"
+#include "operators/einsum.h"
 
 #include <algorithm>
 #include <map>
 
 #include "base/fail.h"
 
-namespace packlight::graph {
+namespace packlight::operators {
 namespace {
 
 constexpr char kEllipsis = EinsumEquation::kEllipsis;
@@ -101,4 +101,4 @@ std::string EinsumEquation::to_string() const {
   return text;
 }
 
-}  // namespace packlight::graph
+}  // namespace packlight::operators

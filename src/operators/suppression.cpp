@@ -1,14 +1,12 @@
-#include <ATen/ATen.h>
+#include "operators/suppression.h"
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/fail.h"
 #include "base/interrupt.h"
-#include "exec/operators.h"
 
-namespace packlight::exec {
+namespace packlight::operators {
 namespace {
 
 struct Box {
@@ -43,46 +41,39 @@ std::vector<int64_t> candidates(const float* scores, int64_t count, const Suppre
   return order;
 }
 
-void suppress_class(const std::vector<Box>& boxes, const float* scores, const SuppressionSpec& spec,
-                    std::vector<int64_t>& kept) {
+std::vector<int64_t> kept_boxes(const std::vector<Box>& boxes, const float* scores,
+                                const SuppressionSpec& spec) {
+  std::vector<int64_t> kept;
   for (const int64_t box : candidates(scores, static_cast<int64_t>(boxes.size()), spec)) {
-    if (static_cast<int64_t>(kept.size()) >= spec.max_boxes) return;
+    if (static_cast<int64_t>(kept.size()) >= spec.max_boxes) break;
     const bool drops = std::any_of(kept.begin(), kept.end(), [&](int64_t better) {
       return overlap(boxes[better], boxes[box]) > spec.iou_threshold;
     });
     if (!drops) kept.push_back(box);
   }
+  return kept;
 }
 
 }  // namespace
 
-at::Tensor non_max_suppression(const at::Tensor& boxes, const at::Tensor& scores,
-                               const SuppressionSpec& spec) {
-  if (boxes.dim() != 3 || scores.dim() != 3 || boxes.size(2) != 4 ||
-      scores.size(0) != boxes.size(0) || scores.size(2) != boxes.size(1)) {
-    fail(ErrorCode::kInvalidArgument,
-         "boxes and scores are not [batch, n, 4] and [batch, classes, n]");
-  }
+std::vector<int64_t> suppressed(const float* boxes, const float* scores,
+                                const SuppressionSizes& sizes, const SuppressionSpec& spec) {
   if (!(spec.iou_threshold >= 0 && spec.iou_threshold <= 1))
     fail(ErrorCode::kInvalidArgument, "iou_threshold {} is outside [0, 1]", spec.iou_threshold);
-  const at::Tensor corners = boxes.detach().to(at::kFloat).contiguous(),
-                   marks = scores.detach().to(at::kFloat).contiguous();
-  const int64_t count = boxes.size(1), classes = scores.size(1);
-  std::vector<int64_t> out;
-  for (int64_t batch = 0; batch < boxes.size(0); ++batch) {
+  std::vector<int64_t> rows;
+  if (sizes.boxes == 0) return rows;
+  for (int64_t batch = 0; batch < sizes.batch; ++batch) {
     std::vector<Box> all;
-    for (int64_t i = 0; i < count; ++i) {
-      all.push_back(
-          box_of(corners.data_ptr<float>() + (batch * count + i) * 4, spec.center_point_box));
-    }
-    for (int64_t c = 0; c < classes; ++c) {
+    for (int64_t i = 0; i < sizes.boxes; ++i)
+      all.push_back(box_of(boxes + (batch * sizes.boxes + i) * 4, spec.center_point_box));
+    for (int64_t c = 0; c < sizes.classes; ++c) {
       base::check_interrupt();
-      std::vector<int64_t> kept;
-      suppress_class(all, marks.data_ptr<float>() + (batch * classes + c) * count, spec, kept);
-      for (const int64_t box : kept) out.insert(out.end(), {batch, c, box});
+      const float* marks = scores + (batch * sizes.classes + c) * sizes.boxes;
+      for (const int64_t box : kept_boxes(all, marks, spec))
+        rows.insert(rows.end(), {batch, c, box});
     }
   }
-  return at::tensor(out, at::kLong).reshape({static_cast<int64_t>(out.size()) / 3, 3});
+  return rows;
 }
 
-}  // namespace packlight::exec
+}  // namespace packlight::operators

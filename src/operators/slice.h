@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <limits>
 
-namespace packlight::graph {
+namespace packlight::operators {
 
 // What ONNX Slice takes of one axis: `length` elements from `start` on, `step` apart.
 struct SliceRange {
@@ -43,4 +43,4 @@ inline int64_t range_length(int64_t start, int64_t limit, int64_t delta) {
   return static_cast<int64_t>(std::min((span - 1) / step, kMax - 1) + 1);
 }
 
-}  // namespace packlight::graph
+}  // namespace packlight::operators

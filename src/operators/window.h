@@ -4,11 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "graph/graph.h"
-
-// How a window moves over the spatial axes of [batch, channels, spatial...]: the arithmetic that
-// the rules and the executions of convolution and pooling share.
-namespace packlight::graph {
+// How a window moves over the spatial axes of [batch, channels, spatial...], for convolution and
+// pooling.
+namespace packlight::operators {
 
 enum class AutoPad : uint8_t { kNotSet, kSameUpper, kSameLower, kValid };
 
@@ -23,11 +21,12 @@ struct WindowAxis {
 
   // What a window covers, gaps included.
   int64_t extent() const { return (kernel - 1) * dilation + 1; }
+  // auto_pad keeps as many stops as the stride leaves elements.
+  bool same() const { return auto_pad == AutoPad::kSameUpper || auto_pad == AutoPad::kSameLower; }
   // The window stops at as many places as the axis has elements, whatever their number.
   bool keeps_size() const {
-    const bool same = auto_pad == AutoPad::kSameUpper || auto_pad == AutoPad::kSameLower;
     const int64_t pads = auto_pad == AutoPad::kValid ? 0 : begin + end;
-    return stride == 1 && (same || pads == extent() - 1);
+    return stride == 1 && (same() || pads == extent() - 1);
   }
 };
 using Window = std::vector<WindowAxis>;
@@ -35,9 +34,23 @@ using Window = std::vector<WindowAxis>;
 inline constexpr int64_t kMaxWindowNumber = int64_t{1} << 30;
 inline constexpr int64_t kMaxWindowInput = int64_t{1} << 32;  // no product overflows up to here
 
-// Reads strides, dilations, pads, auto_pad, ceil_mode, output_padding and output_shape of a node
-// for a kernel of those sizes. Returns "", or the rule that the attributes break (and no window).
-std::string read_window(const Node& node, const std::vector<int64_t>& kernel, Window& window);
+// What a node says of its window; a list is empty where it says nothing.
+struct WindowAttributes {
+  std::vector<int64_t> kernel_shape, strides, dilations, pads, output_padding, output_shape;
+  std::string auto_pad;
+  bool ceil = false;
+};
+template <class Node>
+WindowAttributes window_attributes(const Node& node) {
+  return {node.integers("kernel_shape"),   node.integers("strides"),
+          node.integers("dilations"),      node.integers("pads"),
+          node.integers("output_padding"), node.integers("output_shape"),
+          node.text("auto_pad", "NOTSET"), node.integer("ceil_mode", 0) != 0};
+}
+
+// The window with a kernel of those sizes. Errors: InvalidArgument saying which rule the attributes
+// break (the caller knows at which node).
+Window read_window(const WindowAttributes& attributes, const std::vector<int64_t>& kernel);
 
 // Where the window stops on an axis of `size` elements.
 struct WindowStops {
@@ -54,4 +67,4 @@ struct TransposedExtent {
 };
 TransposedExtent transposed_extent(const WindowAxis& axis, int64_t size);
 
-}  // namespace packlight::graph
+}  // namespace packlight::operators
