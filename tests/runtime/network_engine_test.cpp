@@ -1,79 +1,15 @@
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "error_code.h"
-#include "runtime/network/engine.h"
+#include "runtime/net.h"
 
 namespace packlight::runtime {
 namespace {
 
-using codec::DType;
-
-// A network that is built value by value.
-class Net {
- public:
-  int32_t input(const std::string& name, std::vector<io::NetworkDim> shape) {
-    const int32_t id = value(name);
-    network_->values[id].dtype = DType::kF32;
-    network_->values[id].shape = std::move(shape);
-    network_->inputs.push_back(id);
-    return id;
-  }
-  int32_t integers(const std::string& name, std::vector<int64_t> numbers) {
-    auto owner = std::make_shared<const std::vector<int64_t>>(std::move(numbers));
-    io::NetworkConstant constant;
-    constant.record = {name,
-                       DType::kI64,
-                       {static_cast<int64_t>(owner->size())},
-                       std::as_bytes(std::span(*owner)),
-                       owner};
-    const int32_t id = value(name);
-    network_->values[id].constant = std::move(constant);
-    return id;
-  }
-  int32_t node(const std::string& op, std::vector<int32_t> inputs) {
-    io::NetworkNode node;
-    node.name = op + std::to_string(network_->nodes.size());
-    node.op = op;
-    node.inputs = std::move(inputs);
-    const int32_t out = value(node.name);
-    node.outputs = {out};
-    network_->nodes.push_back(std::move(node));
-    return out;
-  }
-  Engine finish(int32_t output, int threads = 1) {
-    network_->outputs = {output};
-    return Engine(network_, std::make_shared<base::ThreadPool>(threads));
-  }
-
- private:
-  int32_t value(const std::string& name) {
-    network_->values.push_back({name, std::nullopt, std::nullopt, std::nullopt});
-    return static_cast<int32_t>(network_->values.size()) - 1;
-  }
-  std::shared_ptr<io::Network> network_ = std::make_shared<io::Network>();
-};
-
-struct Floats {
-  std::vector<int64_t> dims;
-  std::vector<float> values;
-  Tensor view() {
-    return {DType::kF32, dims, reinterpret_cast<std::byte*>(values.data()), nullptr};
-  }
-};
-
-Floats counting(std::vector<int64_t> dims) {
-  const int64_t n = std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
-  Floats f{std::move(dims), std::vector<float>(n)};
-  std::iota(f.values.begin(), f.values.end(), 1.f);
-  return f;
-}
-
-std::vector<float> result(const Engine& engine) {
-  const Tensor& out = engine.output(0);
-  return {out.as<float>(), out.as<float>() + out.elements()};
-}
+using test::counting;
+using test::Floats;
+using test::Net;
+using test::result;
 
 // x -> Relu -> Relu -> ... : each may write over the one before.
 TEST(NetworkEngineTest, AChainTakesOneBuffer) {
@@ -105,8 +41,8 @@ TEST(NetworkEngineTest, AValueStaysWhileItIsNeeded) {
 TEST(NetworkEngineTest, ShapeArithmeticIsDoneWhilePlanning) {
   Net net;
   const int32_t x = net.input("x", {{-1, "n"}, {4, ""}});
-  const int32_t rows = net.node("Gather", {net.node("Shape", {x}), net.integers("zero", {0})});
-  const int32_t target = net.node("Concat", {rows, net.integers("halves", {2, 2})});
+  const int32_t rows = net.node("Gather", {net.node("Shape", {x}), net.integers({0})});
+  const int32_t target = net.node("Concat", {rows, net.integers({2, 2})});
   Engine engine = net.finish(net.node("Relu", {net.node("Reshape", {x, target})}));
   for (const int64_t n : {2, 5, 2}) {  // another size plans anew
     Floats in = counting({n, 4});
@@ -121,7 +57,7 @@ TEST(NetworkEngineTest, ContentsMayDecideAShape) {
   Net net;
   const int32_t x = net.input("x", {{-1, "n"}});
   Engine engine = net.finish(net.node("NonZero", {x}));
-  Floats in{{4}, {0, 3, 0, 4}};
+  Floats in{codec::DType::kF32, {4}, {0, 3, 0, 4}};
   engine.run(std::vector{in.view()});
   EXPECT_EQ(engine.output(0).dims, (std::vector<int64_t>{1, 2}));
   in.values = {1, 1, 1, 0};  // the same shapes, other contents

@@ -160,6 +160,8 @@ Convolution convolution_of(const OperatorCall& call, const Tensor& x, const Tens
   it.maps = weight.dims[0];
   if (it.groups < 1 || it.maps % it.groups != 0)
     call.refuse("group {} does not divide the weight's {} maps", it.groups, it.maps);
+  if (it.groups > std::max<int64_t>(1, it.maps))  // zero maps are divided by anything
+    call.refuse("{} groups of {} maps", it.groups, it.maps);
   if (it.channels % it.groups != 0 || it.channels / it.groups != weight.dims[1])
     call.refuse("input {} and weight {} in {} groups: channels differ", to_string(x.dims),
                 to_string(weight.dims), it.groups);
@@ -209,6 +211,7 @@ void add_columns_to_image(const Window& window, const float* columns, int64_t ch
 
 template <class T>
 void convolve(const RunCall& call, const Convolution& it, const T* x, const T* weight, T* y) {
+  if (call.output(0).elements() == 0) return;
   if (it.group_channels() == 1 && it.groups > 1) return convolve_depthwise(call, it, x, weight, y);
   const std::vector<Piece> pieces = pieces_of(it);
   const auto count = static_cast<int64_t>(pieces.size());

@@ -16,6 +16,14 @@ bool is_control(const io::NetworkNode& node) {
   return node.domain.empty() && (node.op == "If" || node.op == "Loop");
 }
 
+bool truth(const io::NetworkNode& node, const Tensor& tensor) {
+  if (tensor.dtype != codec::DType::kBool || tensor.elements() != 1 || tensor.packed != nullptr) {
+    fail(ErrorCode::kInvalidArgument, "{}: the condition is {} of {}, not one BOOL", node.label(),
+         to_string(tensor.dims), codec::info(tensor.dtype).name);
+  }
+  return *tensor.as<uint8_t>() != 0;
+}
+
 // A tensor with bytes of its own: what a loop carries from one iteration to the next.
 struct OwnTensor {
   Tensor shape;
@@ -27,10 +35,16 @@ struct OwnTensor {
   }
 };
 
-OwnTensor own(const Tensor& from) {
+OwnTensor own(const io::NetworkNode& node, const Tensor& from) {
+  if (from.packed != nullptr)
+    fail(ErrorCode::kUnsupported, "{}: it carries a packed weight", node.label());
   OwnTensor tensor{from, std::vector<std::byte>(from.data, from.data + from.bytes())};
   tensor.bytes.reserve(1);  // an empty tensor has an address, too
   return tensor;
+}
+
+std::unique_ptr<std::byte[]> memory_for(const Tensor& tensor) {
+  return std::make_unique_for_overwrite<std::byte[]>(std::max<uint64_t>(tensor.bytes(), 1));
 }
 
 // What a loop collects of one output, iteration after iteration.
@@ -39,9 +53,10 @@ struct Scan {
   bool any = false;
 
   void add(const io::NetworkNode& node, const Tensor& one) {
-    if (any && one.dims != all.shape.dims) {
-      fail(ErrorCode::kInvalidArgument, "{}: a scanned output changes its shape from {} to {}",
-           node.label(), to_string(all.shape.dims), to_string(one.dims));
+    if (any && (one.dims != all.shape.dims || one.dtype != all.shape.dtype)) {
+      fail(ErrorCode::kInvalidArgument, "{}: a scanned output changes from {} of {} to {} of {}",
+           node.label(), to_string(all.shape.dims), codec::info(all.shape.dtype).name,
+           to_string(one.dims), codec::info(one.dtype).name);
     }
     all.shape = one;
     any = true;
@@ -97,6 +112,11 @@ void Engine::check_inputs(std::span<const Tensor> inputs) const {
       fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' is {}, not {}", value.name,
            codec::info(*value.dtype).name, codec::info(given.dtype).name);
     }
+    const std::string wrong = check_dims(given.dims);
+    if (!wrong.empty() || !given.has_data()) {
+      fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' has shape {}: {}", value.name,
+           to_string(given.dims), wrong.empty() ? "no data" : wrong);
+    }
     if (!value.shape) continue;
     bool fits = value.shape->size() == given.dims.size();
     for (size_t d = 0; fits && d < given.dims.size(); ++d) {
@@ -121,24 +141,28 @@ bool Engine::planned_for(std::span<const Tensor> inputs) const {
   if (plan_.slots.empty() || plan_.input_dims.size() != inputs.size()) return false;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Tensor& planned = plan_.slots[network_->inputs[i]].tensor;
-    if (plan_.input_dims[i] != inputs[i].dims || planned.dtype != inputs[i].dtype) return false;
+    if (plan_.input_dims[i] != inputs[i].dims || planned.dtype != inputs[i].dtype ||
+        planned.packed != inputs[i].packed)
+      return false;
   }
   return true;
 }
 
 void Engine::prepare(std::span<const Tensor> inputs) {
-  plan_ = make_plan(*network_, operators_, inputs, *pool_);
-  if (plan_.arena_bytes > arena_size_) {
+  plan_ = {};  // what fails below must leave no plan behind
+  Plan plan = make_plan(*network_, operators_, inputs, *pool_);
+  if (plan.arena_bytes > arena_size_) {
     arena_.reset();
     arena_size_ = 0;
-    arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kLine, plan_.arena_bytes)));
+    arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kLine, plan.arena_bytes)));
     if (!arena_) {
       fail(ErrorCode::kOutOfMemory,
            "[runtime] network '{}' needs {} bytes for inputs of these shapes", network_->name,
-           plan_.arena_bytes);
+           plan.arena_bytes);
     }
-    arena_size_ = plan_.arena_bytes;
+    arena_size_ = plan.arena_bytes;
   }
+  plan_ = std::move(plan);
   for (Plan::Slot& slot : plan_.slots) {
     if (slot.place == Plan::Place::kArena) slot.tensor.data = arena_.get() + slot.offset;
   }
@@ -191,7 +215,7 @@ void Engine::run_node(size_t index) {
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (node.outputs[i] != io::kNoValue) outputs[i] = plan_.slots[node.outputs[i]].tensor;
     }
-    operators_[index]->run(RunCall(node, inputs, outputs, *pool_));
+    runtime::run(*operators_[index], RunCall(node, inputs, outputs, *pool_));
   }
   for (const int32_t id : node.inputs) {  // memory taken on the way goes as soon as it may
     if (id != io::kNoValue && dynamic_[id] &&
@@ -204,14 +228,18 @@ Tensor& Engine::allocate(int32_t value, codec::DType dtype, std::vector<int64_t>
   Tensor& tensor = plan_.slots[value].tensor;
   tensor.dtype = dtype;
   tensor.dims = std::move(dims);
-  dynamic_[value] =
-      std::make_unique_for_overwrite<std::byte[]>(std::max<uint64_t>(tensor.bytes(), 1));
+  tensor.packed = nullptr;
+  dynamic_[value] = memory_for(tensor);
   tensor.data = dynamic_[value].get();
   return tensor;
 }
 
 void Engine::copy_to(int32_t value, const Tensor& source) {
   if (value == io::kNoValue) return;
+  if (source.packed != nullptr) {  // the network holds it: it stays where it is
+    plan_.slots[value].tensor = source;
+    return;
+  }
   Tensor& tensor = allocate(value, source.dtype, source.dims);
   if (source.bytes() > 0) std::memcpy(tensor.data, source.data, source.bytes());
 }
@@ -222,12 +250,13 @@ void Engine::run_dynamic(size_t index, std::span<const Tensor* const> inputs) {
   const Operator* op = operators_[index];
   if (op == nullptr) return node.op == "If" ? run_if(node, inputs) : run_loop(node, inputs);
   std::vector<Tensor> outputs(node.outputs.size());
-  if (!op->shape(ShapeCall(node, inputs, outputs)))
+  if (!infer(*op, node, inputs, outputs))
     fail(ErrorCode::kInternal, "{}: no shape although its inputs are there", node.label());
   if (op->is_view)
     return copy_to(node.outputs[0], [&] {
       Tensor view = outputs[0];
       view.data = inputs[0]->data;
+      view.packed = inputs[0]->packed;
       return view;
     }());
   std::vector<std::unique_ptr<std::byte[]>> unwanted;
@@ -235,11 +264,11 @@ void Engine::run_dynamic(size_t index, std::span<const Tensor* const> inputs) {
     if (node.outputs[i] != io::kNoValue) {
       outputs[i] = allocate(node.outputs[i], outputs[i].dtype, outputs[i].dims);
     } else {
-      unwanted.push_back(std::make_unique<std::byte[]>(std::max<uint64_t>(outputs[i].bytes(), 1)));
+      unwanted.push_back(memory_for(outputs[i]));
       outputs[i].data = unwanted.back().get();
     }
   }
-  op->run(RunCall(node, inputs, outputs, *pool_));
+  runtime::run(*op, RunCall(node, inputs, outputs, *pool_));
 }
 
 Engine& Engine::subengine(const io::NetworkNode& node, const char* attribute) {
@@ -253,8 +282,8 @@ Engine& Engine::subengine(const io::NetworkNode& node, const char* attribute) {
 }
 
 void Engine::run_if(const io::NetworkNode& node, std::span<const Tensor* const> inputs) {
-  const bool condition = inputs[0]->elements() == 1 && *inputs[0]->as<uint8_t>() != 0;
-  Engine& branch = subengine(node, condition ? "then_branch" : "else_branch");
+  if (inputs[0] == nullptr) fail(ErrorCode::kCorrupt, "{}: no condition", node.label());
+  Engine& branch = subengine(node, truth(node, *inputs[0]) ? "then_branch" : "else_branch");
   std::vector<Tensor> captured;
   for (size_t i = inputs.size() - node.captures; i < inputs.size(); ++i)
     captured.push_back(*inputs[i]);
@@ -266,16 +295,14 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
   Engine& body = subengine(node, "body");
   const size_t captures = node.captures, carried = inputs.size() - 2 - captures;
   const size_t scanned = body.network().outputs.size() - 1 - carried;
-  for (size_t i = 0; i < 2; ++i) {
-    if (inputs[i] != nullptr && inputs[i]->elements() != 1) {
-      fail(ErrorCode::kInvalidArgument, "{}: trip count and condition are one number each, not {}",
-           node.label(), to_string(inputs[i]->dims));
-    }
+  if (inputs[0] != nullptr && (inputs[0]->elements() != 1 || inputs[0]->packed != nullptr)) {
+    fail(ErrorCode::kInvalidArgument, "{}: the trip count is one number, not {}", node.label(),
+         to_string(inputs[0]->dims));
   }
   const int64_t trips = inputs[0] != nullptr ? integers_of(*inputs[0]).at(0) : INT64_MAX;
-  uint8_t go_on = inputs[1] == nullptr || *inputs[1]->as<uint8_t>() != 0;
+  uint8_t go_on = inputs[1] == nullptr || truth(node, *inputs[1]);
   std::vector<OwnTensor> values;
-  for (size_t i = 0; i < carried; ++i) values.push_back(own(*inputs[2 + i]));
+  for (size_t i = 0; i < carried; ++i) values.push_back(own(node, *inputs[2 + i]));
   std::vector<Scan> scans(scanned);
   int64_t iteration = 0;
   for (; iteration < trips && go_on != 0; ++iteration) {
@@ -287,11 +314,11 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
     for (size_t i = inputs.size() - captures; i < inputs.size(); ++i)
       arguments.push_back(*inputs[i]);
     body.run(arguments);
-    go_on = *body.output(0).as<uint8_t>();
+    go_on = truth(node, body.output(0));
     for (size_t s = 0; s < scanned; ++s) scans[s].add(node, body.output(1 + carried + s));
     // An output may be a view of a value carried in: all are copied before any of those goes.
     std::vector<OwnTensor> next;
-    for (size_t i = 0; i < carried; ++i) next.push_back(own(body.output(1 + i)));
+    for (size_t i = 0; i < carried; ++i) next.push_back(own(node, body.output(1 + i)));
     values = std::move(next);
   }
   for (size_t i = 0; i < carried && i < node.outputs.size(); ++i)

@@ -62,6 +62,8 @@ Convolution transposed_of(const OperatorCall& call) {
   if (it.groups < 1 || it.channels % it.groups != 0 || weight.dims[0] != it.channels)
     call.refuse("input {} and weight {} in {} groups do not fit", to_string(x.dims),
                 to_string(weight.dims), it.groups);
+  if (it.groups > std::max<int64_t>(1, it.channels))  // zero channels are divided by anything
+    call.refuse("{} groups of {} channels", it.groups, it.channels);
   if (__builtin_mul_overflow(weight.dims[1], it.groups, &it.maps))
     call.refuse("{} maps in {} groups overflow", weight.dims[1], it.groups);
   it.window = transposed_window(call, x, std::span(weight.dims).subspan(2));
@@ -104,7 +106,7 @@ void conv_transpose(const RunCall& call) {
   const float *x = float_input(call, 0, x_buffer), *weight = float_input(call, 1, w_buffer);
   float* y = call.output(0).as<float>();
   const int64_t maps = it.group_maps(), taps = window.kernel_size();
-  if (maps == 0) return;
+  if (call.output(0).elements() == 0) return;
   // A few maps at a time, so that a product has enough rows and every thread something to do.
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(maps, maps * taps / 64)),
                 step = (maps + parts - 1) / parts, steps = (maps + step - 1) / step;
@@ -122,8 +124,11 @@ void conv_transpose(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"Conv", conv_shape, conv},
-    {"ConvTranspose", conv_transpose_shape, conv_transpose},
+    {.op = "Conv", .shape = conv_shape, .run = conv, .takes_packed = true},
+    {.op = "ConvTranspose",
+     .shape = conv_transpose_shape,
+     .run = conv_transpose,
+     .takes_packed = true},
 };
 
 }  // namespace

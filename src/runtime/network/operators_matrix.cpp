@@ -3,6 +3,7 @@
 
 #include "runtime/network/broadcast.h"
 #include "runtime/network/einsum.h"
+#include "runtime/network/elementwise.h"
 #include "runtime/network/float_input.h"
 #include "runtime/network/matmul_shape.h"
 #include "runtime/network/matrix_product.h"
@@ -46,6 +47,7 @@ template <class T>
 void matmul_of(const RunCall& call) {
   const std::vector<int64_t>&a_dims = call.input(0).dims, &b_dims = call.input(1).dims;
   MatMulShape shape = matmul_shape(call, a_dims, b_dims);
+  if (call.output(0).elements() == 0) return;
   std::vector<int64_t> a_matrices{0}, b_matrices{0};
   join_batches(shape, a_dims, b_dims);
   if (!shape.batch.empty()) {
@@ -141,7 +143,8 @@ void start_gemm(const RunCall& call) {
   for_each_run<1>(walk, 0, out.elements(), [&](int64_t at, const int64_t* offsets, int64_t n) {
     const int64_t step = walk.strides[0].back();
     for (int64_t i = 0; i < n; ++i)
-      c[at + i] = static_cast<T>(beta * addend[offsets[0] + i * step]);
+      c[at + i] = static_cast<T>(static_cast<Wrapping<T>>(beta) *
+                                 static_cast<Wrapping<T>>(addend[offsets[0] + i * step]));
   });
 }
 
@@ -165,9 +168,9 @@ void gemm(const RunCall& call) {
 }
 
 constexpr Operator kOperators[] = {
-    {"MatMul", matmul_output, matmul},
-    {"Gemm", gemm_shape, gemm},
-    {"Einsum", einsum_shape, einsum},
+    {.op = "MatMul", .shape = matmul_output, .run = matmul, .takes_packed = true},
+    {.op = "Gemm", .shape = gemm_shape, .run = gemm, .takes_packed = true},
+    {.op = "Einsum", .shape = einsum_shape, .run = einsum, .takes_packed = true},
 };
 
 }  // namespace

@@ -209,7 +209,7 @@ bool recurrent_shape(const ShapeCall& call) {
            s.batch_first ? std::vector<int64_t>{s.batch, s.sequence, s.directions, s.hidden}
                          : std::vector<int64_t>{s.sequence, s.directions, s.batch, s.hidden});
   call.set(1, DType::kF32, state);
-  call.set(2, DType::kF32, state);
+  if (kind.has_cell) call.set(2, DType::kF32, state);
   return true;
 }
 

@@ -58,7 +58,9 @@ class Planner {
       contents_known &= plan_.slots[id].shape_known && plan_.slots[id].tensor.has_data();
     }
     std::vector<Tensor> outputs(node.outputs.size());
-    if (!shapes_known || !op->shape(ShapeCall(node, inputs, outputs))) {
+    // An operator writes its first output without asking; that of no name gets memory as it runs.
+    const bool first_wanted = !node.outputs.empty() && node.outputs[0] != io::kNoValue;
+    if (!shapes_known || !first_wanted || !infer(*op, node, inputs, outputs)) {
       plan_.steps[index] = Plan::Step::kDynamic;
       for (const int32_t id : node.outputs) {
         if (id != io::kNoValue) plan_.slots[id].place = Plan::Place::kDynamic;
@@ -98,7 +100,7 @@ class Planner {
           std::make_unique<std::byte[]>(std::max<uint64_t>(output.bytes(), 1)));
       output.data = plan_.computed.back().get();
     }
-    op.run(RunCall(node, inputs, outputs, pool_));
+    runtime::run(op, RunCall(node, inputs, outputs, pool_));
   }
 
   Plan::Slot& root_of(int32_t id) { return plan_.slots[plan_.slots[id].root]; }

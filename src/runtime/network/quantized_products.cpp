@@ -65,6 +65,7 @@ template <class Sum>
 void integer_product(const RunCall& call, const Inputs& in, Sum* sums) {
   const Dims &a_dims = call.input(in.a).dims, &b_dims = call.input(in.b).dims;
   const MatMulShape shape = product_shape(call, in);
+  if (call.output(0).elements() == 0) return;
   const std::vector<Sum> a = centred<Sum>(call, in.a, in.a_zero, call.input(in.a).rank() - 2),
                          b = centred<Sum>(call, in.b, in.b_zero, call.input(in.b).rank() - 1);
   const Dims a_matrices = shape.matrices_of(a_dims), b_matrices = shape.matrices_of(b_dims);

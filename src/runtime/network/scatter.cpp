@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "runtime/network/elementwise.h"
 #include "runtime/network/operands.h"
 #include "runtime/network/strided_view.h"
 #include "runtime/network/typed.h"
@@ -33,16 +34,17 @@ bool is_nan(T value) {
   return value != value;
 }
 
-// What stands at a place after an update arrives. NaN stays, whichever of the two it is.
+// What stands at a place after an update arrives. Integers wrap round; NaN stays, whichever of the
+// two it is.
 template <class T>
 T reduced(Reduction reduction, T old, T update) {
   switch (reduction) {
     case Reduction::kNone:
       return update;
     case Reduction::kAdd:
-      return static_cast<T>(old + update);
+      return static_cast<T>(static_cast<Wrapping<T>>(old) + static_cast<Wrapping<T>>(update));
     case Reduction::kMul:
-      return static_cast<T>(old * update);
+      return static_cast<T>(static_cast<Wrapping<T>>(old) * static_cast<Wrapping<T>>(update));
     case Reduction::kMax:
       return is_nan(old) || old > update ? old : update;
     case Reduction::kMin:
