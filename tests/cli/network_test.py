@@ -278,9 +278,11 @@ class Network(command.CommandTest):
         self.assertFalse(checkpoint.exists())
         self.assertEqual(whole.read_bytes(), resumed.read_bytes())
 
-    def model(self, nodes, name="bad.onnx", inputs=(("x", [2, 2]),), outputs=("y",), initializers=(), opset=17, kind=1):
+    def model(self, nodes, name="bad.onnx", inputs=(("x", [2, 2]),), outputs=("y",), initializers=(), opset=17, kind=1,
+              sparse=()):
         graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(n, kind, s) for n, s in inputs],
                                   [helper.make_tensor_value_info(n, 1, None) for n in outputs], list(initializers))
+        graph.sparse_initializer.extend(sparse)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         path = self.folder / name
         path.write_bytes(model.SerializeToString())
@@ -289,6 +291,8 @@ class Network(command.CommandTest):
     def test_bad_networks(self):
         relu = helper.make_node("Relu", ["x"], ["y"], name="act")
         big = onnx.TensorProto(name="w", data_type=1, dims=[1 << 20, 1 << 20], raw_data=b"0123456789")
+        weight = numpy_helper.from_array(np.zeros((2, 2), np.float32), "w")
+        sparse = helper.make_sparse_tensor(helper.make_tensor("w", 1, [1], [1.0]), helper.make_tensor("at", 7, [1], [0]), [2, 2])
         external = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
         external.external_data.add(key="location", value="../../etc/passwd")
         add = helper.make_node("Add", ["x", "w"], ["y"], name="sum")
@@ -306,10 +310,23 @@ class Network(command.CommandTest):
             (dict(nodes=[relu], opset=24), ["opset 24", "7 to 23"]),
             (dict(nodes=[relu], kind=onnx.TensorProto.STRING), ["'x'", "strings"]),
             (dict(nodes=[relu], outputs=("nowhere",)), ["nowhere"]),
+            (dict(nodes=[relu], inputs=(("x", [2, 2]), ("x", [2, 2]))), ["two graph inputs are named 'x'"]),
+            (dict(nodes=[add], initializers=[weight, weight]), ["two initializers are named 'w'"]),
+            (dict(nodes=[add], initializers=[helper.make_tensor("w", onnx.TensorProto.STRING, [1], [b"a"])]), ["'w'", "STRING"]),
+            (dict(nodes=[add], sparse=[sparse]), ["'w' is sparse"]),
+            (dict(nodes=[helper.make_node("Constant", [], ["w"], name="constant", sparse_value=sparse), add]), ["constant", "sparse"]),
+            (dict(nodes=[relu], inputs=(("x", [0, 2]),)), ["'x' is declared [0, 2]", "a batch of zero"]),
         ]
+        x = self.array("x.npy", np.ones((2, 2), np.float32))
         for arguments, needles in cases:
-            with self.subTest(needles=needles):
-                self.fail_with("inspect", self.model(**arguments), needles=["bad.onnx", *needles])
+            bad = self.model(**arguments)
+            for verb in (["inspect", bad], ["run", bad, "--input", x], ["export", bad, "--format", "onnx", "-o", self.folder / "out.onnx"]):
+                with self.subTest(needles=needles, verb=verb[0]):
+                    self.fail_with(*verb, needles=["bad.onnx", *needles])
+        any_batch = self.model([relu], name="any.onnx", inputs=(("x", ["n", 2]),))
+        for values, needles in [(np.ones((0, 2), np.float32), ["[0, 2]", "holds nothing"]),
+                                (np.ones((2, 3), np.float32), ["[2, 3]", "'x' takes [n, 2]"])]:
+            self.fail_with("run", any_batch, "--input", self.array("x.npy", values), needles=needles)
         whole = self.model([relu], name="good.onnx").read_bytes()
         for size in (1, len(whole) // 2, len(whole) - 1):
             self.fail_with("inspect", self.write("cut.onnx", whole[:size]), needles=["cut.onnx"])

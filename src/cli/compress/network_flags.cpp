@@ -35,6 +35,13 @@ OnnxNetwork load_network(const std::string& path) {
   }
   if (kind == io::ModelKind::kNetworkPackage) return load_sound_package(path);
   OnnxNetwork network = import::load_onnx(path);
+  for (const graph::ValueId id : network.graph.inputs) {
+    const graph::Value& input = network.graph.value(id);
+    if (input.shape && !input.shape->empty() && input.shape->front().value == 0) {
+      fail(ErrorCode::kCorrupt, "[onnx] '{}': input '{}' is declared {}: a batch of zero", path,
+           input.name, graph::to_string(*input.shape));
+    }
+  }
   for (const std::string& notice : network.notices)
     std::fprintf(stderr, "note: %s\n", notice.c_str());
   return network;
