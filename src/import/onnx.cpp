@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kOldestOpset = 7, kNewestOpset = 23;
 
 OnnxContext read_context(const onnx_file::Model& model, std::vector<std::string>& notices) {
-  OnnxContext context{model, notices, {}, {}};
+  OnnxContext context{model, notices, {}, {}, 0};
   for (const auto& opset : model.proto().opset_import()) {
     context.opsets[opset.domain() == "ai.onnx" ? "" : opset.domain()] = opset.version();
   }
@@ -60,9 +60,12 @@ void merge_declared_outputs(const onnx::GraphProto& proto, OnnxNetwork& network)
 }  // namespace
 
 OnnxNetwork load_onnx(const std::filesystem::path& path) {
-  const onnx_file::Model model = onnx_file::Model::read(path);
+  return load_onnx(onnx_file::Model::read(path));
+}
+
+OnnxNetwork load_onnx(const onnx_file::Model& model) {
   OnnxNetwork network;
-  network.path = path;
+  network.path = model.path();
   OnnxContext context = read_context(model, network.notices);
   network.opset = context.opsets.at("");
   for (const auto& entry : model.proto().metadata_props())

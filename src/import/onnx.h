@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "onnx_file/model.h"
 
 namespace packlight::import {
 
@@ -28,6 +29,7 @@ struct OnnxNetwork {
 // operator, sparse tensors, sequences, maps, strings, an opset outside 7 to 23; Corrupt for a
 // cycle, a value that is missing or made twice, shapes that contradict each other.
 OnnxNetwork load_onnx(const std::filesystem::path& path);
+OnnxNetwork load_onnx(const onnx_file::Model& model);
 
 // The network that a package holds, node by node; packed weights stay packed, dense ones are views
 // of the mapped file. Checksums are not looked at. Errors: those of io::NetworkPackage; Corrupt for

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kMaxFunctionDepth = 32;
 constexpr int kMaxSubgraphDepth = 32;
+// Two calls in each of 32 functions that call each other would be 2^32 nodes.
+constexpr int64_t kMaxInlinedNodes = 1 << 18;
 constexpr int64_t kFloat = onnx::TensorProto::FLOAT;
 
 bool is_wide_or_narrow_float(graph::ElementType type) {
@@ -353,6 +355,11 @@ void OnnxBuilder::inline_function(const OnnxNode& call, const onnx::NodeProto& p
       call.outputs.size() > static_cast<size_t>(function.output_size())) {
     refuse(ErrorCode::kCorrupt, call, "{} inputs and {} outputs, the function has {} and {}",
            call.inputs.size(), call.outputs.size(), function.input_size(), function.output_size());
+  }
+  context_.inlined_nodes += function.node_size();
+  if (context_.inlined_nodes > kMaxInlinedNodes) {
+    refuse(ErrorCode::kUnsupported, call, "the file's functions stand for more than {} nodes",
+           kMaxInlinedNodes);
   }
   // Default attribute values and overloads came after the message definition at hand.
   if (!function.unknown_fields().empty())

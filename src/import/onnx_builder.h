@@ -24,7 +24,8 @@ struct OnnxContext {
   std::vector<std::string>& notices;
   std::map<std::string, int64_t> opsets;  // by domain; "" is ai.onnx
   std::map<std::pair<std::string, std::string>, const onnx::FunctionProto*>
-      functions;  // (domain, name)
+      functions;              // (domain, name)
+  int64_t inlined_nodes = 0;  // that functions stood for so far
   std::string origin() const { return model.path().string(); }
 };
 

@@ -34,10 +34,9 @@ void silence_protobuf() {
 }
 
 template <class Message>
-void parse(Message& message, const fs::path& path, const char* what) {
+void parse(Message& message, std::span<const std::byte> bytes, const fs::path& path,
+           const char* what) {
   silence_protobuf();
-  const auto file = base::MappedFile::open(path);
-  const auto bytes = file->bytes();
   if (bytes.size() > static_cast<size_t>(std::numeric_limits<int>::max())) {
     fail(ErrorCode::kUnsupported,
          "[onnx] '{}' has {} bytes; an ONNX message has at most 2 GB, larger models keep their "
@@ -79,13 +78,17 @@ std::string data_type_name(int data_type) {
 }
 
 Model Model::read(const fs::path& path) {
+  return parse(base::MappedFile::open(path)->bytes(), path);
+}
+
+Model Model::parse(std::span<const std::byte> bytes, fs::path path) {
   Model model;
-  model.path_ = path;
   auto proto = std::make_shared<onnx::ModelProto>();
-  parse(*proto, path, "ONNX model");
+  onnx_file::parse(*proto, bytes, path, "ONNX model");
   if (!proto->has_graph())
     fail(ErrorCode::kCorrupt, "[onnx] '{}' is no ONNX model: it holds no graph", path.string());
   model.proto_ = std::move(proto);
+  model.path_ = std::move(path);
   return model;
 }
 
@@ -134,7 +137,7 @@ io::TensorRecord Model::tensor(const onnx::TensorProto& tensor) const {
 
 io::TensorRecord read_tensor(const fs::path& path) {
   auto proto = std::make_shared<onnx::TensorProto>();
-  parse(*proto, path, "ONNX tensor");
+  parse(*proto, base::MappedFile::open(path)->bytes(), path, "ONNX tensor");
   if (proto->data_location() == onnx::TensorProto::EXTERNAL) {
     fail(ErrorCode::kUnsupported, "[onnx] '{}': a lone tensor with external data", path.string());
   }

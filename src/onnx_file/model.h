@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/mapped_file.h"
@@ -20,6 +21,9 @@ class Model {
   // graph; Unsupported for more than 2 GB of message (protobuf's limit; larger models keep their
   // tensors in external files).
   static Model read(const std::filesystem::path& path);
+  // The same of bytes in memory, which are copied; `path` names them in errors, and external files
+  // lie beside it.
+  static Model parse(std::span<const std::byte> bytes, std::filesystem::path path);
 
   const onnx::ModelProto& proto() const { return *proto_; }
   const std::filesystem::path& path() const { return path_; }

@@ -1,0 +1,83 @@
+// ONNX files that are made to do harm: each an Error. What fuzzing finds is added here.
+#include <gtest/gtest.h>
+
+#include "error_code.h"
+#include "import/onnx.h"
+
+namespace packlight {
+namespace {
+
+// A graph y = op(x), x a float tensor.
+onnx::ModelProto small_model(const std::string& op, const std::string& domain = "") {
+  onnx::ModelProto model;
+  model.add_opset_import()->set_version(17);
+  onnx::GraphProto& graph = *model.mutable_graph();
+  onnx::ValueInfoProto& x = *graph.add_input();
+  x.set_name("x");
+  x.mutable_type()->mutable_tensor_type()->set_elem_type(onnx::TensorProto::FLOAT);
+  graph.add_output()->set_name("y");
+  onnx::NodeProto& node = *graph.add_node();
+  node.set_op_type(op);
+  node.set_domain(domain);
+  node.add_input("x");
+  node.add_output("y");
+  return model;
+}
+
+import::OnnxNetwork load(const onnx::ModelProto& model){
+    const std::string bytes = model.SerializeAsString();
+return import::load_onnx(
+    onnx_file::Model::parse(std::as_bytes(std::span(bytes)), "/nonexistent/hostile.onnx"));
+}  // namespace
+
+TEST(HostileOnnx, ASoundModelIsRead) {
+  EXPECT_EQ(load(small_model("Relu")).graph.nodes().size(), 1u);
+}
+
+// f0 calls f1 twice, f1 calls f2 twice, ...: 2^29 nodes in a few hundred bytes.
+TEST(HostileOnnx, FunctionsThatMultiply) {
+  onnx::ModelProto model = small_model("f0", "local");
+  onnx::OperatorSetIdProto& local = *model.add_opset_import();
+  local.set_domain("local");
+  local.set_version(1);
+  constexpr int kFunctions = 30;
+  for (int i = 0; i < kFunctions; ++i) {
+    onnx::FunctionProto& function = *model.add_functions();
+    function.set_name("f" + std::to_string(i));
+    function.set_domain("local");
+    function.add_input("a");
+    function.add_output("c");
+    for (const auto& [from, to] : {std::pair("a", "b"), std::pair("b", "c")}) {
+      onnx::NodeProto& node = *function.add_node();
+      const bool last = i + 1 == kFunctions;
+      node.set_op_type(last ? "Relu" : "f" + std::to_string(i + 1));
+      if (!last) node.set_domain("local");
+      node.add_input(from);
+      node.add_output(to);
+    }
+    for (const auto& opset : model.opset_import()) *function.add_opset_import() = opset;
+  }
+  test::expect_error(ErrorCode::kUnsupported, {"hostile.onnx", "functions stand for more than"},
+                     [&] { load(model); });
+}
+
+TEST(HostileOnnx, AFunctionThatCallsItself) {
+  onnx::ModelProto model = small_model("f", "local");
+  onnx::OperatorSetIdProto& local = *model.add_opset_import();
+  local.set_domain("local");
+  local.set_version(1);
+  onnx::FunctionProto& function = *model.add_functions();
+  function.set_name("f");
+  function.set_domain("local");
+  function.add_input("a");
+  function.add_output("b");
+  onnx::NodeProto& node = *function.add_node();
+  node.set_op_type("f");
+  node.set_domain("local");
+  node.add_input("a");
+  node.add_output("b");
+  test::expect_error(ErrorCode::kUnsupported, {"call each other more than"}, [&] { load(model); });
+}
+
+}  // namespace packlight
+}  // namespace packlight
