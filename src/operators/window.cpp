@@ -1,5 +1,7 @@
 #include "operators/window.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/fail.h"

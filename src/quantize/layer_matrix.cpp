@@ -7,7 +7,7 @@
 
 #include "exec/operators.h"
 #include "graph/weight.h"
-#include "graph/window.h"
+#include "operators/window.h"
 
 namespace packlight::quantize {
 namespace {
@@ -19,11 +19,11 @@ int64_t product(const std::vector<int64_t>& shape, size_t begin) {
 
 // Every input element alone makes a kernel's worth of outputs.
 bool windows_are_apart(const graph::Node& node, const std::vector<int64_t>& kernel) {
-  graph::Window window;
-  if (!graph::read_window(node, kernel, window).empty()) return false;
-  return std::all_of(window.begin(), window.end(), [](const graph::WindowAxis& axis) {
+  const operators::Window window =
+      operators::read_window(operators::window_attributes(node), kernel);
+  return std::all_of(window.begin(), window.end(), [](const operators::WindowAxis& axis) {
     return axis.kernel == axis.stride && axis.dilation == 1 && axis.begin == 0 && axis.end == 0 &&
-           axis.auto_pad == graph::AutoPad::kNotSet && axis.output_padding == 0 &&
+           axis.auto_pad == operators::AutoPad::kNotSet && axis.output_padding == 0 &&
            axis.output_size < 0;
   });
 }
@@ -90,7 +90,7 @@ int64_t LayerMatrix::positions(const at::Tensor& x) const {
 // A view [batch, stops..., channels, kernel...] of the padded input.
 at::Tensor LayerMatrix::windows(const at::Tensor& x) const {
   const std::vector<int64_t> kernel(shape_.begin() + 2, shape_.end());
-  const graph::Window window = exec::node_window(node_, x, kernel);
+  const operators::Window window = exec::node_window(node_, x, kernel);
   at::Tensor view = exec::pad_spatial(x, exec::stops_of(window, x), 0);
   const auto axes = static_cast<int64_t>(window.size());
   for (int64_t i = 0; i < axes; ++i) {
