@@ -31,7 +31,7 @@ io::TensorRecord read_picture(const std::string& path, const NetworkInput& input
                               const std::optional<data::Preprocess>& given) {
   const data::Preprocess preprocess = given.value_or(data::Preprocess());
   const size_t channels = preprocess.layout == data::Layout::kNchw ? 1 : 3;
-  const bool gray = input.shape.size() == 4 && input.shape[channels] == 1;
+  const bool gray = input.shape && input.shape->size() == 4 && (*input.shape)[channels].value == 1;
   const data::Preprocessor prepare(preprocess, gray ? data::Channels::kGray : data::Channels::kRgb);
   auto array = std::make_shared<data::Array>(prepare.apply(data::read_picture(path), path));
   io::TensorRecord record;
@@ -68,6 +68,35 @@ double element(const io::TensorRecord& record, int64_t index) {
       return element_as<int8_t>(record, index);
     default:
       return element_as<uint8_t>(record, index);
+  }
+}
+
+std::string to_string(const std::vector<io::NetworkDim>& shape) {
+  std::vector<std::string> dims;
+  for (const io::NetworkDim& dim : shape) {
+    dims.push_back(dim.value >= 0       ? std::to_string(dim.value)
+                   : dim.symbol.empty() ? "?"
+                                        : dim.symbol);
+  }
+  return fmt::format("[{}]", fmt::join(dims, ", "));
+}
+
+void check_shape(const std::string& text, const NetworkInput& input,
+                 const io::TensorRecord& record) {
+  if (record.bytes.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[run] --input '{}' of shape [{}] holds nothing", text,
+         fmt::join(record.shape, ", "));
+  }
+  if (!input.shape) return;
+  bool fits = input.shape->size() == record.shape.size();
+  for (size_t i = 0; fits && i < record.shape.size(); ++i) {
+    const int64_t wanted = (*input.shape)[i].value;
+    fits = wanted < 0 || wanted == record.shape[i];
+  }
+  if (!fits) {
+    fail(ErrorCode::kInvalidArgument,
+         "[run] --input '{}' has shape [{}], the network's input '{}' takes {}", text,
+         fmt::join(record.shape, ", "), input.name, to_string(*input.shape));
   }
 }
 
@@ -129,11 +158,8 @@ std::vector<NetworkInput> inputs_of(const io::Network& network) {
   std::vector<NetworkInput> inputs;
   for (const int32_t id : network.inputs) {
     const io::NetworkValue& value = network.values[id];
-    NetworkInput input{value.name, value.dtype, {}};
+    NetworkInput input{value.name, value.dtype, value.shape};
     if (value.constant) input.dtype = value.constant->record.dtype;
-    if (value.shape) {
-      for (const io::NetworkDim& dim : *value.shape) input.shape.push_back(dim.value);
-    }
     inputs.push_back(std::move(input));
   }
   return inputs;
@@ -164,6 +190,7 @@ std::vector<io::TensorRecord> read_inputs(const std::vector<std::string>& texts,
            "[run] --input '{}' holds {}, the network's input '{}' takes {}", text,
            codec::info(record.dtype).name, name, codec::info(*input.dtype).name);
     }
+    check_shape(text, input, record);
     record.name = name;
     records.push_back(std::move(record));
   }

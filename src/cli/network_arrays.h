@@ -16,14 +16,15 @@ namespace packlight::cli {
 struct NetworkInput {
   std::string name;
   std::optional<codec::DType> dtype;
-  std::vector<int64_t> shape;  // -1 where a dimension is not known; empty: nor is the rank
+  std::optional<std::vector<io::NetworkDim>> shape;  // absent: the rank is not known
 };
 std::vector<NetworkInput> inputs_of(const io::Network& network);
 
 // What is given with --input: "NAME=FILE", or "FILE" for a network of one input; .npy, or a picture
 // (.png, .jpg, .jpeg) that `preprocess` makes a batch of one (absent: its defaults, gray where the
 // input has one channel). The records carry the inputs' names. Errors: those of files;
-// InvalidArgument for a name that is no input or given twice, an array of another type.
+// InvalidArgument for a name that is no input or given twice, an array of another type or shape, or
+// of no elements.
 std::vector<io::TensorRecord> read_inputs(const std::vector<std::string>& texts,
                                           std::span<const NetworkInput> inputs,
                                           const std::string& network,

@@ -17,11 +17,12 @@ std::vector<NetworkInput> inputs_of(const graph::Graph& graph) {
   std::vector<NetworkInput> inputs;
   for (const graph::ValueId id : graph.inputs) {
     const graph::Value& value = graph.value(id);
-    NetworkInput input{value.name, std::nullopt, {}};
+    NetworkInput input{value.name, std::nullopt, std::nullopt};
     if (value.type != graph::ElementType::kUndefined)
       input.dtype = import::dtype_of(graph::to_scalar_type(value.type));
     if (value.shape) {
-      for (const graph::Dim& dim : *value.shape) input.shape.push_back(dim.value);
+      input.shape.emplace();
+      for (const graph::Dim& dim : *value.shape) input.shape->push_back({dim.value, dim.symbol});
     }
     inputs.push_back(std::move(input));
   }

@@ -113,9 +113,9 @@ void Engine::check_inputs(std::span<const Tensor> inputs) const {
            codec::info(*value.dtype).name, codec::info(given.dtype).name);
     }
     const std::string wrong = check_dims(given.dims);
-    if (!wrong.empty() || !given.has_data()) {
+    if (!wrong.empty()) {
       fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' has shape {}: {}", value.name,
-           to_string(given.dims), wrong.empty() ? "no data" : wrong);
+           to_string(given.dims), wrong);
     }
     if (!value.shape) continue;
     bool fits = value.shape->size() == given.dims.size();
@@ -177,6 +177,10 @@ void Engine::run(std::span<const Tensor> inputs) {
   plan(inputs);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int32_t id = network_->inputs[i];
+    if (!inputs[i].has_data()) {
+      fail(ErrorCode::kInvalidArgument, "[runtime] input '{}' has no data",
+           network_->values[id].name);
+    }
     for (Plan::Slot& slot : plan_.slots) {
       if (slot.root == id) slot.tensor.data = inputs[i].data;  // the input and its views
     }
