@@ -1,7 +1,8 @@
-#include <fmt/format.h>
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "base/fail.h"
@@ -26,9 +27,12 @@ Range code_range(at::ScalarType type) {
 
 // Codes in F32 (or F64) -> their integers, saturated. NaN has no code; what the processor would
 // make of it differs from one to the next.
-at::Tensor saturate(const at::Tensor& codes, at::ScalarType type) {
-  const Range range = code_range(type);
+at::Tensor saturate(const at::Tensor& codes, at::ScalarType type, const Range& range) {
   return at::nan_to_num(at::clamp(codes, range.low, range.high), 0.0).to(type);
+}
+
+at::Tensor saturate(const at::Tensor& codes, at::ScalarType type) {
+  return saturate(codes, type, code_range(type));
 }
 
 // Scales or zero points in F32, spread so that they broadcast to x: one for all, one along `axis`,
@@ -55,6 +59,8 @@ at::Tensor spread(const at::Tensor& parameter, const at::Tensor& x, const graph:
 
 // With autograd the codes stay F32, so that a gradient goes on through them: rounding passes it
 // straight through, saturation gives zero. Followed by DequantizeLinear this is fake_quantize().
+// Attributes low_code and high_code (ours, in graphs that are being trained): a narrower range than
+// the type's.
 Outputs quantize(const Call& call) {
   const at::Tensor x = call.inputs[0].to(at::kFloat);
   const int64_t wanted = call.node.integer("output_dtype", 0);
@@ -66,8 +72,10 @@ Outputs quantize(const Call& call) {
   at::Tensor codes = at::round(exact);
   if (with_gradient) codes = exact + (codes - exact).detach();
   if (call.has(2)) codes = codes + spread(call.inputs[2], x, call.node);
-  if (!with_gradient) return {saturate(codes, type)};
-  const Range range = code_range(type);
+  Range range = code_range(type);
+  range.low = std::max(range.low, call.node.number("low_code", range.low));
+  range.high = std::min(range.high, call.node.number("high_code", range.high));
+  if (!with_gradient) return {saturate(codes, type, range)};
   return {at::clamp(codes, range.low, range.high)};
 }
 

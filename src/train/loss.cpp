@@ -1,7 +1,7 @@
 #include "train/loss.h"
 
-#include <fmt/format.h>
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <array>
 
@@ -75,6 +75,12 @@ LossKind parse_loss(std::string_view name) {
   }
   fail(ErrorCode::kInvalidArgument, "[train] there is no loss '{}'; there are {}", name,
        fmt::join(known, ", "));
+}
+
+std::string_view loss_name(LossKind kind) {
+  for (const Name& row : kNames)
+    if (row.kind == kind) return row.text;
+  fail(ErrorCode::kInternal, "[train] unknown loss");
 }
 
 at::Tensor loss(const LossOptions& options, const at::Tensor& output, const Target& target) {

@@ -10,6 +10,7 @@ enum class LossKind { kCrossEntropy, kMse, kKl, kCtc };
 
 // "cross-entropy", "mse", "kl", "ctc". Errors: InvalidArgument naming the word and the known ones.
 LossKind parse_loss(std::string_view name);
+std::string_view loss_name(LossKind kind);
 
 struct LossOptions {
   LossKind kind = LossKind::kCrossEntropy;

@@ -54,7 +54,7 @@ graph::ValueId weight_of(const graph::Graph& graph, graph::ValueId id) {
 
 }  // namespace
 
-std::vector<Parameter> find_parameters(const graph::Graph& graph) {
+std::vector<Parameter> find_any_parameters(const graph::Graph& graph) {
   std::vector<Parameter> parameters;
   std::set<graph::ValueId> seen;
   for (const graph::Node& node : graph.nodes()) {
@@ -81,6 +81,11 @@ std::vector<Parameter> find_parameters(const graph::Graph& graph) {
            graph::weight_shape(*value.weight).size() >= 2 && !is_arithmetic(node.op)});
     }
   }
+  return parameters;
+}
+
+std::vector<Parameter> find_parameters(const graph::Graph& graph) {
+  std::vector<Parameter> parameters = find_any_parameters(graph);
   if (parameters.empty())
     fail(ErrorCode::kInvalidArgument, "[train] '{}' has no weights to train", graph.name);
   return parameters;

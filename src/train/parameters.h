@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@ struct Parameter {
   graph::ValueId value;
   std::string name;
   bool decays;  // weight decay applies: matrices and kernels, not biases, norms and scales
+  double gradient_scale = 1;                                // what its gradient is multiplied by
+  double least = -std::numeric_limits<double>::infinity();  // no element goes below, after a step
 };
 
 // Every dense float weight of a layer: kernels, matrices, biases, scales of normalizations, slopes
@@ -21,5 +24,7 @@ struct Parameter {
 // Weights of subgraphs stay as they are. Errors: Unsupported naming the tensor when one of them is
 // packed or quantized; InvalidArgument when there are none.
 std::vector<Parameter> find_parameters(const graph::Graph& graph);
+// The same, where none may be found.
+std::vector<Parameter> find_any_parameters(const graph::Graph& graph);
 
 }  // namespace packlight::train

@@ -12,19 +12,6 @@
 namespace packlight::train {
 namespace {
 
-// What the loss looks at: the first output, or what goes into the Softmax that makes it.
-graph::ValueId loss_value_of(const graph::Graph& graph, LossKind kind) {
-  const graph::ValueId output = graph.outputs.at(0);
-  const graph::Value& value = graph.value(output);
-  if (kind == LossKind::kMse || value.producer < 0) return output;
-  const graph::Node& node = graph.node(value.producer);
-  if (!node.domain.empty() || (node.op != "Softmax" && node.op != "LogSoftmax")) return output;
-  const int64_t axis = node.integer("axis", -1);
-  const bool last =
-      axis == -1 || (value.shape && axis == static_cast<int64_t>(value.shape->size()) - 1);
-  return last ? node.inputs[0] : output;
-}
-
 void check(const TrainOptions& o) {
   const auto need = [](bool good, const char* what, double value, const char* rule) {
     if (!good)
@@ -49,8 +36,24 @@ at::Generator& dropout_generator() {
 
 }  // namespace
 
+graph::ValueId loss_value_of(const graph::Graph& graph, LossKind kind) {
+  const graph::ValueId output = graph.outputs.at(0);
+  const graph::Value& value = graph.value(output);
+  if (kind == LossKind::kMse || value.producer < 0) return output;
+  const graph::Node& node = graph.node(value.producer);
+  if (!node.domain.empty() || (node.op != "Softmax" && node.op != "LogSoftmax")) return output;
+  const int64_t axis = node.integer("axis", -1);
+  const bool last =
+      axis == -1 || (value.shape && axis == static_cast<int64_t>(value.shape->size()) - 1);
+  return last ? node.inputs[0] : output;
+}
+
 Trainer::Trainer(graph::Graph& graph, const TrainOptions& options)
-    : graph_(graph), options_(options), parameters_(find_parameters(graph)), statistics_(graph) {
+    : Trainer(graph, options, find_parameters(graph)) {}
+
+Trainer::Trainer(graph::Graph& graph, const TrainOptions& options,
+                 std::vector<Parameter> parameters)
+    : graph_(graph), options_(options), parameters_(std::move(parameters)), statistics_(graph) {
   check(options);
   loss_value_ = loss_value_of(graph, options.loss.kind);
   last_node_ = graph.value(loss_value_).producer + 1;
@@ -65,6 +68,8 @@ Trainer::Trainer(graph::Graph& graph, const TrainOptions& options)
     at::Tensor leaf =
         exec::dense_weight(*graph.value(parameter.value).weight).clone().requires_grad_(true);
     executor_->set_parameter(parameter.value, leaf);
+    if (const double factor = parameter.gradient_scale; factor != 1)
+      leaf.register_hook([factor](const at::Tensor& gradient) { return gradient * factor; });
     (parameter.decays ? decaying : others).push_back(leaf);
     if (options.ema_decay > 0) averages_.push_back(leaf.detach().clone());
     leaves_.push_back(std::move(leaf));
@@ -87,6 +92,7 @@ at::Tensor Trainer::forward(const Batch& batch) {
   executor_->run_nodes(0, last_node_, live,
                        [this](const graph::Node& node, std::span<const at::Tensor> inputs) {
                          if (!options_.freeze_bn) statistics_.observe(node, inputs);
+                         if (observer_) observer_(node, inputs);
                        });
   return live.at(loss_value_);
 }
@@ -124,11 +130,17 @@ void Trainer::optimizer_step() {
   learning_rate_ = learning_rate(options_.schedule, step_);
   optimizer_->step(learning_rate_);
   optimizer_->zero_gradients();
+  for (size_t i = 0; i < leaves_.size(); ++i)
+    if (std::isfinite(parameters_[i].least)) leaves_[i].clamp_min_(parameters_[i].least);
   for (size_t i = 0; i < averages_.size(); ++i) {
     averages_[i].mul_(options_.ema_decay).add_(leaves_[i].detach(), 1 - options_.ema_decay);
   }
   ++step_;
   pending_ = 0;
+}
+
+void Trainer::set_constant(graph::ValueId weight, at::Tensor tensor) {
+  executor_->set_parameter(weight, std::move(tensor));
 }
 
 void Trainer::store() {

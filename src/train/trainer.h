@@ -39,22 +39,32 @@ struct Batch {
   Target target;
 };
 
+// The value that a loss looks at: the graph's first output, or (but for kMse) the input of the
+// Softmax or LogSoftmax over the last axis that makes it.
+graph::ValueId loss_value_of(const graph::Graph& graph, LossKind kind);
+
 // Trains a graph's weights in place. Knows no data set and no file: the caller feeds batches in an
 // order that it can repeat, so that training goes on from a checkpoint with the same bits. Not
 // thread-safe. LibTorch's thread count decides the order of sums: the same count gives the same
 // result.
 class Trainer {
  public:
-  // `graph` must outlive the trainer. Where its first output is a Softmax or LogSoftmax over the
-  // last axis, the loss looks at that operator's input. Errors: as find_parameters();
-  // InvalidArgument for options out of range.
+  // `graph` must outlive the trainer. The loss looks at loss_value_of(). Errors: as
+  // find_parameters(); InvalidArgument for options out of range.
   Trainer(graph::Graph& graph, const TrainOptions& options);
+  // Trains these weights only, dense tensors of `graph`.
+  Trainer(graph::Graph& graph, const TrainOptions& options, std::vector<Parameter> parameters);
   ~Trainer();
 
   // Gradients of one batch, and every `accumulate` batches an optimizer step. Returns the batch's
   // loss. Errors: those of exec and loss(); InvalidArgument when the loss is not finite (the
   // weights keep their last state).
   double train_on(const Batch& batch);
+
+  // Uses `tensor`, of the same shape, for a weight that is no parameter; the graph keeps its own.
+  void set_constant(graph::ValueId weight, at::Tensor tensor);
+  // Sees every node's inputs in train_on(), before the node runs; null: nobody.
+  void watch(exec::NodeObserver observer) { observer_ = std::move(observer); }
 
   int64_t batches_seen() const { return batches_; }
   int64_t steps_done() const { return step_; }
@@ -84,6 +94,7 @@ class Trainer {
   RunningStatistics statistics_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<exec::Executor> executor_;
+  exec::NodeObserver observer_;
   graph::ValueId loss_value_;
   graph::NodeId last_node_;  // the loss needs the nodes before this one
   int64_t batches_ = 0, step_ = 0, pending_ = 0;
