@@ -93,12 +93,14 @@ at::Tensor output_of(exec::Executor& executor, const Graph& graph, NodeId node,
 
 }  // namespace
 
-void correct_biases(const Graph& original, Graph& quantized,
-                    const std::vector<NetworkLayer>& layers, const calib::Batches& batches,
-                    int64_t samples, bool quiet) {
+std::unordered_map<std::string, at::Tensor> correct_biases(const Graph& original, Graph& quantized,
+                                                           const std::vector<NetworkLayer>& layers,
+                                                           const calib::Batches& batches,
+                                                           int64_t samples, bool quiet) {
   base::Progress progress("Correcting biases", layers.size());
   progress.set_quiet(quiet);
   exec::Executor exact(original);
+  std::unordered_map<std::string, at::Tensor> shifts;
   for (const NetworkLayer& layer : layers) {
     progress.advance();
     if (!has_channels(layer) || layer.precision.weight_bits == 0) continue;
@@ -115,9 +117,11 @@ void correct_biases(const Graph& original, Graph& quantized,
       left -= calib::sample_count(inputs);
       return left > 0;
     });
-    if (count > 0)
-      subtract_from_bias(quantized, layer.name, (sum / static_cast<double>(count)).to(at::kFloat));
+    if (count == 0) continue;
+    shifts[layer.name] = (sum / static_cast<double>(count)).to(at::kFloat);
+    subtract_from_bias(quantized, layer.name, shifts[layer.name]);
   }
+  return shifts;
 }
 
 void subtract_from_bias(Graph& graph, const std::string& layer, const at::Tensor& shift) {

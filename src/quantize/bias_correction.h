@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "calib/activation_ranges.h"
@@ -16,9 +17,12 @@ namespace packlight::quantize {
 // left. Memory: one batch's run of both networks. Cost: for each layer both networks up to it.
 // Source: arXiv:1906.04721, section 4.2, in its empirical form (appendix D), which sees the error
 // of activations, too: with float activations E[y' - y] of the first layer is E[(w' - w) x].
-void correct_biases(const graph::Graph& original, graph::Graph& quantized,
-                    const std::vector<NetworkLayer>& layers, const calib::Batches& batches,
-                    int64_t samples, bool quiet);
+// Returns what it subtracted, by layer.
+std::unordered_map<std::string, at::Tensor> correct_biases(const graph::Graph& original,
+                                                           graph::Graph& quantized,
+                                                           const std::vector<NetworkLayer>& layers,
+                                                           const calib::Batches& batches,
+                                                           int64_t samples, bool quiet);
 
 // Subtracts a shift [outputs] from what a layer makes: from its bias, from the constant that an Add
 // behind it adds alone, else by an Add of its own.

@@ -29,7 +29,7 @@ class Inserter {
     for (size_t i = 0; i < layers.size(); ++i) layer_at_[layers[i].node] = i;
   }
 
-  std::vector<InsertedLayer> run() {
+  Inserted run() {
     const std::vector<Node> nodes = graph_.nodes();
     for (NodeId id = 0; id < static_cast<NodeId>(nodes.size()); ++id) {
       Node node = nodes[id];
@@ -77,20 +77,23 @@ class Inserter {
     const std::string name = graph_.value(value).name;
     const int bits = plan_.group_bits[group];
     const bool is_signed = p.low_code < 0;
+    InsertedPair done{pair, "", "", "", "", ""};
     ValueId x = value;
     if (bits < 8) {
       const auto bound = [&](const char* suffix, int64_t code) {
-        return constant(
-            name + suffix,
-            at::scalar_tensor(static_cast<float>(code - p.zero_point) * p.scale, at::kFloat));
+        return constant(name + suffix, at::scalar_tensor(bound_of(p, code), at::kFloat));
       };
-      x = emit("Clip", name + "_clipped",
-               {x, bound("_low", p.low_code), bound("_high", p.high_code)});
+      const ValueId low = bound("_low", p.low_code), high = bound("_high", p.high_code);
+      done.low = graph_.value(low).name, done.high = graph_.value(high).name;
+      x = emit("Clip", name + "_clipped", {x, low, high});
     }
     const ValueId scale = constant(name + "_scale", at::scalar_tensor(p.scale, at::kFloat));
     const ValueId zero = constant(
         name + "_zero_point", at::scalar_tensor(p.zero_point, is_signed ? at::kChar : at::kByte));
     const ValueId codes = emit("QuantizeLinear", name + "_quantized", {x, scale, zero});
+    done.codes = graph_.value(codes).name, done.scale = graph_.value(scale).name;
+    done.zero_point = graph_.value(zero).name;
+    inserted_.pairs.push_back(std::move(done));
     return pair_outputs_[pair] =
                emit("DequantizeLinear", name + "_dequantized", {codes, scale, zero});
   }
@@ -120,7 +123,7 @@ class Inserter {
       }
       node.inputs[*layer.weight_input] = it->second;
     }
-    inserted_.push_back(std::move(done));
+    inserted_.layers.push_back(std::move(done));
   }
 
   StoredWeight store(ValueId weight, const WeightCodes& w) {
@@ -146,17 +149,20 @@ class Inserter {
   std::unordered_map<NodeId, size_t> layer_at_;
   std::map<std::tuple<ValueId, int, int64_t>, StoredWeight> stored_;
   std::unordered_map<ValueId, ValueId> half_;
-  std::vector<InsertedLayer> inserted_;
+  Inserted inserted_;
   std::vector<Node> nodes_;
   std::string block_;
 };
 
 }  // namespace
 
-std::vector<InsertedLayer> insert_codes(Graph& graph, const std::vector<NetworkLayer>& layers,
-                                        const ActivationPlan& plan,
-                                        const std::vector<calib::CodeParameters>& groups,
-                                        const std::map<size_t, WeightCodes>& weights) {
+float bound_of(const calib::CodeParameters& parameters, int64_t code) {
+  return static_cast<float>(code - parameters.zero_point) * parameters.scale;
+}
+
+Inserted insert_codes(Graph& graph, const std::vector<NetworkLayer>& layers,
+                      const ActivationPlan& plan, const std::vector<calib::CodeParameters>& groups,
+                      const std::map<size_t, WeightCodes>& weights) {
   return Inserter(graph, layers, plan, groups, weights).run();
 }
 

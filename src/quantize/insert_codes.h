@@ -19,6 +19,18 @@ struct InsertedLayer {
   std::string scales;
 };
 
+// A QuantizeLinear and DequantizeLinear of an activation; values by name.
+struct InsertedPair {
+  size_t pair;        // of the plan
+  std::string codes;  // what the QuantizeLinear makes
+  std::string scale, zero_point;
+  std::string low, high;  // bounds of the Clip before it, "" at 8 bits
+};
+struct Inserted {
+  std::vector<InsertedLayer> layers;
+  std::vector<InsertedPair> pairs;
+};
+
 // Rewrites the network so that it computes in codes: QuantizeLinear and DequantizeLinear behind
 // every value of the plan (parameters by group), and for each layer with weight codes its I8
 // weight behind a DequantizeLinear with the exact F32 scales. Codes of fewer bits than 8 are marked
@@ -26,10 +38,11 @@ struct InsertedLayer {
 // INT4); activations of fewer bits pass a Clip to the range of their codes first. Layers that the
 // precision wants in F16 get such a weight. `weights`: by layer index; one weight of several layers
 // with the same bits and axis is stored once. Infers shapes again.
-std::vector<InsertedLayer> insert_codes(graph::Graph& graph,
-                                        const std::vector<NetworkLayer>& layers,
-                                        const ActivationPlan& plan,
-                                        const std::vector<calib::CodeParameters>& groups,
-                                        const std::map<size_t, WeightCodes>& weights);
+Inserted insert_codes(graph::Graph& graph, const std::vector<NetworkLayer>& layers,
+                      const ActivationPlan& plan, const std::vector<calib::CodeParameters>& groups,
+                      const std::map<size_t, WeightCodes>& weights);
+
+// The value of a code bound in F32: (code - zero_point) * scale.
+float bound_of(const calib::CodeParameters& parameters, int64_t code);
 
 }  // namespace packlight::quantize

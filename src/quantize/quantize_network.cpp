@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <unordered_map>
 
@@ -14,6 +15,7 @@
 #include "quantize/compare_layers.h"
 #include "quantize/equalize.h"
 #include "quantize/insert_codes.h"
+#include "quantize/insert_dynamic.h"
 #include "quantize/reconstruct_layers.h"
 #include "quantize/weight_codes.h"
 
@@ -24,22 +26,31 @@ using graph::Graph;
 
 class NetworkQuantizer {
  public:
-  NetworkQuantizer(const Graph& graph, const NetworkOptions& options, const calib::Batches* batches)
-      : original_(graph), options_(options), batches_(batches) {}
+  NetworkQuantizer(const Graph& graph, const NetworkOptions& options, const calib::Batches* batches,
+                   const TrainingData* training)
+      : original_(graph), options_(options), batches_(batches), training_(training) {}
 
   NetworkReport run(Graph& result) {
     exec::check_finite(original_, 0, static_cast<graph::NodeId>(original_.nodes().size()));
     if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
     layers_ = find_layers(original_, options_.precision);
     plan_precisions(original_, layers_, options_.edge, options_.overrides);
+    if (options_.dynamic) {
+      quantize_as_they_come(result);
+      return std::move(report_);
+    }
     plan_ = plan_activations(original_, layers_, options_.form);
     check_samples();
     calibrate();
-    for (size_t i = 0; i < layers_.size(); ++i)
-      if (layers_[i].precision.weight_bits > 0) weights_[i] = round(layers_[i]);
+    round_weights();
     result = original_;
     inserted_ = insert_codes(result, layers_, plan_, groups_, weights_);
     if (options_.adaround) reconstruct(result);
+    if (options_.qat) train(result);
+    if (options_.correction)
+      report_.correction =
+          correct_layers(original_, result, layers_, inserted_.layers, weights_, *batches_,
+                         options_.rounding, *options_.correction, options_.quiet);
     if (options_.bias_correct)
       correct_biases(original_, result, layers_, *batches_, options_.bias_samples, options_.quiet);
     report_layers(result);
@@ -48,13 +59,60 @@ class NetworkQuantizer {
 
  private:
   void check_samples() const {
-    const bool needed = !plan_.pairs.empty() || options_.adaround || options_.bias_correct;
+    if (options_.qat && (options_.adaround || options_.bias_correct || training_ == nullptr)) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] '{}': training in codes needs samples to train on, and neither AdaRound nor "
+           "bias correction goes with it: it finds codes and biases itself",
+           original_.name);
+    }
+    if (options_.correction && (options_.qat || options_.bias_correct)) {
+      fail(
+          ErrorCode::kInvalidArgument,
+          "[quantize] '{}': repairs up to a budget go neither with training in codes nor with bias "
+          "correction, which is one of them",
+          original_.name);
+    }
+    const bool needed = !plan_.pairs.empty() || options_.adaround || options_.bias_correct ||
+                        options_.qat || options_.correction;
     if (!needed || batches_ != nullptr) return;
-    fail(
-        ErrorCode::kInvalidArgument,
-        "[quantize] '{}': calibration samples are needed to quantize activations, and for AdaRound "
-        "and bias correction",
-        original_.name);
+    fail(ErrorCode::kInvalidArgument,
+         "[quantize] '{}': calibration samples are needed to quantize activations, and for "
+         "AdaRound, "
+         "bias correction, repairs and training",
+         original_.name);
+  }
+
+  void round_weights() {
+    for (size_t i = 0; i < layers_.size(); ++i)
+      if (layers_[i].precision.weight_bits > 0) weights_[i] = round(layers_[i]);
+  }
+
+  void quantize_as_they_come(Graph& result) {
+    if (options_.adaround || options_.bias_correct || options_.correction || options_.qat ||
+        options_.form != ActivationForm::kInputs) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] '{}': dynamic quantization goes with none of AdaRound, bias correction, "
+           "repairs, training and regions",
+           original_.name);
+    }
+    for (NetworkLayer& layer : layers_) {
+      if (layer.precision.is_float()) continue;
+      if (!has_integer_form(original_, layer)) {
+        report_.notices.push_back(fmt::format(
+            "layer '{}' stays in float: it has no form with dynamic quantization", layer.name));
+        layer.precision = {0, 0, false};
+      } else if (layer.precision.activation_bits != 8 || layer.precision.weight_bits == 0) {
+        fail(
+            ErrorCode::kInvalidArgument,
+            "[quantize] layer '{}': precision {} has no form with dynamic quantization; wN has, of "
+            "2 to 8 bits, and float",
+            layer.name, to_string(layer.precision));
+      }
+    }
+    round_weights();
+    result = original_;
+    insert_dynamic(result, layers_, weights_);
+    report_layers(result);
   }
 
   // Parameters of every group of activations.
@@ -93,8 +151,9 @@ class NetworkQuantizer {
   }
 
   void reconstruct(Graph& result) {
-    for (const auto& done : reconstruct_layers(original_, result, layers_, inserted_, weights_,
-                                               *batches_, options_.rounding, options_.quiet))
+    for (const auto& done :
+         reconstruct_layers(original_, result, layers_, inserted_.layers, weights_, *batches_,
+                            options_.rounding, options_.quiet))
       gains_[done.layer] = done.nearest_error > 0 ? done.error / done.nearest_error : 1;
     for (const auto& [index, codes] : weights_) {
       if (gains_.count(index) == 0)
@@ -102,6 +161,16 @@ class NetworkQuantizer {
             fmt::format("layer '{}' keeps its nearest codes: AdaRound has no form for it",
                         layers_[index].name));
     }
+  }
+
+  void train(Graph& result) {
+    TrainingForm form =
+        to_training_form(original_, result, layers_, inserted_, plan_, weights_, groups_);
+    report_.training = train_quantized(original_, form, plan_, weights_, groups_, options_.scales,
+                                       *batches_, *options_.qat, *training_);
+    freeze(form, result, weights_, groups_);
+    for (ActivationReport& activation : report_.activations)
+      activation.codes = groups_[activation.group];
   }
 
   void report_layers(const Graph& result) {
@@ -172,11 +241,12 @@ class NetworkQuantizer {
   Graph original_;
   const NetworkOptions& options_;
   const calib::Batches* batches_;
+  const TrainingData* training_;
   std::vector<NetworkLayer> layers_;
   ActivationPlan plan_;
   std::vector<calib::CodeParameters> groups_;
   std::map<size_t, WeightCodes> weights_;  // by layer
-  std::vector<InsertedLayer> inserted_;
+  Inserted inserted_;
   std::unordered_map<size_t, double> gains_;
   NetworkReport report_;
 };
@@ -184,9 +254,9 @@ class NetworkQuantizer {
 }  // namespace
 
 NetworkReport quantize_network(Graph& graph, const NetworkOptions& options,
-                               const calib::Batches* batches) {
+                               const calib::Batches* batches, const TrainingData* training) {
   Graph result;
-  NetworkReport report = NetworkQuantizer(graph, options, batches).run(result);
+  NetworkReport report = NetworkQuantizer(graph, options, batches, training).run(result);
   graph = std::move(result);
   return report;
 }
@@ -209,11 +279,35 @@ Json options_to_json(const NetworkOptions& options) {
     json["adaround_iterations"] = options.rounding.iterations;
     json["seed"] = options.rounding.seed;
   }
+  if (options.dynamic) json["dynamic"] = true;
+  if (options.correction) json["correct_until"] = options.correction->goal;
+  if (options.qat) json["qat"] = options_to_json(*options.qat);
   if (options.edge) json["first_last"] = to_string(*options.edge);
   for (const PrecisionRule& rule : options.overrides)
     json["overrides"].push_back(rule.pattern + "=" + to_string(rule.precision));
   return json;
 }
+
+namespace {
+
+Json correction_to_json(const CorrectionReport& report) {
+  Json json = {{"goal", report.goal}, {"met", report.met()}, {"repairs", Json::array()}};
+  const auto put = [](Json& at, const char* key, double value) {
+    if (std::isfinite(value)) at[key] = value;
+  };
+  put(json, "before", report.before);
+  put(json, "after", report.after);
+  for (const RepairReport& repair : report.repairs) {
+    Json entry = {
+        {"layer", repair.layer}, {"repair", repair_name(repair.repair)}, {"kept", repair.kept}};
+    put(entry, "before", repair.before);
+    put(entry, "after", repair.after);
+    json["repairs"].push_back(std::move(entry));
+  }
+  return json;
+}
+
+}  // namespace
 
 Json report_to_json(const NetworkReport& report) {
   Json json;
@@ -238,6 +332,12 @@ Json report_to_json(const NetworkReport& report) {
                                    {"zero_point", a.codes.zero_point}});
   }
   if (report.int8_mac_share) json["int8_mac_share"] = *report.int8_mac_share;
+  if (report.training) {
+    json["training"] = {{"losses", report.training->losses},
+                        {"steps", report.training->steps},
+                        {"seconds", report.training->seconds}};
+  }
+  if (report.correction) json["correction"] = correction_to_json(*report.correction);
   json["equalized_pairs"] = report.equalized_pairs;
   return json;
 }

@@ -9,11 +9,13 @@
 #include "graph/graph.h"
 #include "quantize/activation_plan.h"
 #include "quantize/adaround.h"
+#include "quantize/correct_layers.h"
 #include "quantize/network_layers.h"
+#include "quantize/qat.h"
 
 namespace packlight::quantize {
 
-// Post-training quantization of a network.
+// Quantization of a network, after training or in it.
 struct NetworkOptions {
   Precision precision;                   // of all layers that nothing else is said of
   std::optional<Precision> edge;         // of first and last layers (plan_precisions)
@@ -28,9 +30,12 @@ struct NetworkOptions {
   bool adaround = false;      // reconstruct_layers.h
   bool bias_correct = false;  // bias_correction.h, last
   AdaRoundOptions rounding;
-  int64_t bias_samples = 128;   // calibration samples that bias correction looks at
-  int64_t report_samples = 64;  // that layer outputs are compared on; 0: none
-  bool quiet = false;           // no progress bar
+  std::optional<Budget> correction;  // correct_layers.h, after AdaRound, instead of bias_correct
+  bool dynamic = false;              // insert_dynamic.h: activations are quantized as they come
+  std::optional<QatOptions> qat;     // training in codes (qat.h), in the place of the two above
+  int64_t bias_samples = 128;        // calibration samples that bias correction looks at
+  int64_t report_samples = 64;       // that layer outputs are compared on; 0: none
+  bool quiet = false;                // no progress bar
 };
 // What decides the result, for the file's metadata.
 Json options_to_json(const NetworkOptions& options);
@@ -56,6 +61,8 @@ struct NetworkReport {
   std::optional<double> int8_mac_share;  // of the multiply-accumulates whose both factors have at
                                          // most 8 bits
   int equalized_pairs = 0;
+  std::optional<QatReport> training;
+  std::optional<CorrectionReport> correction;
   std::vector<std::string> notices;
 };
 Json report_to_json(const NetworkReport& report);
@@ -64,10 +71,12 @@ Json report_to_json(const NetworkReport& report);
 // before, with attention left as matrix products (SimplifyOptions::fuse_attention).
 // `batches`: needed when activations are quantized or an option looks at them; may be null
 // otherwise (then nothing is compared for the report either).
+// `training`: samples for options.qat; needed then.
 // Errors: InvalidArgument for missing or zero samples, a NaN in calibration, a weight that is not
 // finite, a pattern that matches nothing, options out of range; Unsupported for a network that is
 // quantized already. The graph is unchanged then.
 NetworkReport quantize_network(graph::Graph& graph, const NetworkOptions& options,
-                               const calib::Batches* batches);
+                               const calib::Batches* batches,
+                               const TrainingData* training = nullptr);
 
 }  // namespace packlight::quantize
