@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <optional>
 
 #include "base/fail.h"
@@ -11,10 +14,14 @@
 #include "cli/compress/network_output.h"
 #include "cli/compress/output.h"
 #include "cli/peak_memory.h"
+#include "data/loader.h"
+#include "eval/classification.h"
+#include "exec/data_inputs.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
 #include "quantize/quantize_network.h"
 #include "quantize/sensitivity.h"
+#include "train/batches.h"
 
 namespace packlight::cli {
 namespace {
@@ -25,6 +32,23 @@ int weight_bits_of(const QuantizeNetworkFlags& flags) {
     fail(ErrorCode::kInvalidArgument, "[quantize] '{}': --scheme or --wbits is needed",
          flags.model);
   return flags.scheme == "int4" || flags.scheme == "w4a8" ? 4 : 8;
+}
+
+quantize::QatOptions qat_options_of(const QuantizeNetworkFlags& flags) {
+  if (flags.calibration.data.empty())
+    fail(ErrorCode::kInvalidArgument, "[quantize] '{}': --qat needs --data to train on",
+         flags.model);
+  quantize::QatOptions options;
+  options.method =
+      flags.qat_method == "ste" ? quantize::QatMethod::kSte : quantize::QatMethod::kLsq;
+  options.epochs = flags.qat_epochs;
+  options.observe_epochs = flags.qat_observe;
+  options.optimizer.kind = train::parse_optimizer(flags.optimizer);
+  options.optimizer.weight_decay = flags.weight_decay;
+  options.learning_rate = flags.learning_rate;
+  options.temperature = flags.temperature;
+  options.seed = static_cast<uint64_t>(flags.seed);
+  return options;
 }
 
 quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
@@ -53,8 +77,118 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   options.adaround = flags.adaround;
   options.rounding.iterations = flags.adaround_iterations;
   options.rounding.seed = static_cast<uint64_t>(flags.seed);
+  options.dynamic = flags.dynamic;
+  if (flags.qat_epochs > 0) options.qat = qat_options_of(flags);
   return options;
 }
+
+// What --correct-until asks for: "sqnr=DB", "top1=POINTS" or "agreement=SHARE".
+class BudgetJudge {
+ public:
+  BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlags& flags)
+      : original_(original) {
+    const std::string& text = flags.correct_until;
+    const std::string kind = text.substr(0, text.find('='));
+    const double number = number_of(text, kind);
+    budget_.goal = kind == "top1" ? -number : number;
+    if (kind == "sqnr") return;
+    if (flags.validation.empty())
+      fail(ErrorCode::kInvalidArgument, "[quantize] --correct-until '{}' needs --valid", text);
+    const bool top1 = kind == "top1";
+    dataset_ = open_samples(flags.validation, flags.model, flags.calibration.preprocess,
+                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt);
+    const double exact = top1 ? report_of(original_).top1->value : 0;
+    budget_.measure = [this, top1, exact](const graph::Graph& graph) {
+      const eval::TaskReport report = report_of(graph);
+      return top1 ? 100 * (report.top1->value - exact) : report.agreement->value;
+    };
+  }
+  BudgetJudge(const BudgetJudge&) = delete;
+
+  const quantize::Budget& budget() const { return budget_; }
+
+ private:
+  static double number_of(const std::string& text, const std::string& kind) {
+    const char* from = text.c_str() + std::min(text.size(), kind.size() + 1);
+    char* end = nullptr;
+    const double number = std::strtod(from, &end);
+    const bool known = kind == "sqnr" || kind == "top1" || kind == "agreement";
+    const bool fits = std::isfinite(number) && (kind == "sqnr" || number >= 0) &&
+                      (kind != "agreement" || number <= 1);
+    if (!known || end == from || *end != 0 || !fits) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] --correct-until '{}': it must be sqnr=DB, top1=POINTS (lost at most) or "
+           "agreement=SHARE (0 to 1)",
+           text);
+    }
+    return number;
+  }
+
+  eval::TaskReport report_of(const graph::Graph& graph) const {
+    data::LoaderOptions loading;
+    loading.batch_size = std::min<int64_t>(256, dataset_->size());
+    data::Loader loader(dataset_, loading);
+    eval::TaskOptions options;
+    options.quiet = true;
+    const eval::NetworkSubject exact = eval::graph_subject(original_);
+    return eval::evaluate_task(eval::graph_subject(graph), &exact, loader, options);
+  }
+
+  const graph::Graph& original_;
+  std::shared_ptr<const data::Dataset> dataset_;
+  quantize::Budget budget_;
+};
+
+// The data set's labels decide the loss; without any the float network is the teacher.
+class QatData {
+ public:
+  QatData(const graph::Graph& graph, const QuantizeNetworkFlags& flags) : graph_(graph) {
+    const CalibrationFlags& from = flags.calibration;
+    auto dataset =
+        open_samples(from.data, flags.model, from.preprocess,
+                     flags.qat_distil ? std::optional(data::LabelKind::kNone) : std::nullopt);
+    switch (dataset->label_kind()) {
+      case data::LabelKind::kNone:
+        training_.loss.kind = train::LossKind::kKl;
+        break;
+      case data::LabelKind::kClass:
+        training_.loss.kind = train::LossKind::kCrossEntropy;
+        break;
+      case data::LabelKind::kSequence:
+        training_.loss.kind = train::LossKind::kCtc;
+        break;
+      case data::LabelKind::kVector:
+        training_.loss.kind = train::LossKind::kMse;
+        break;
+    }
+    data::LoaderOptions loading;
+    loading.batch_size = std::min(flags.qat_batch, dataset->size());
+    loading.seed = static_cast<uint64_t>(flags.seed);
+    loading.shuffle = true;
+    loading.drop_last = true;
+    loading.augment = flags.augment;
+    loader_ = std::make_unique<data::Loader>(dataset, loading);
+    training_.batches = loader_->batches();
+    training_.each = [this](int64_t epoch, const std::function<void(train::Batch)>& use) {
+      loader_->start_epoch(epoch);
+      while (const auto batch = loader_->next()) use(to_batch(*batch));
+    };
+  }
+  QatData(const QatData&) = delete;
+
+  const quantize::TrainingData& training() const { return training_; }
+
+ private:
+  train::Batch to_batch(const data::Batch& batch) const {
+    if (training_.loss.kind != train::LossKind::kKl)
+      return train::to_batch(graph_, batch, training_.loss.kind);
+    return {exec::input_tensors(graph_, batch), {}};
+  }
+
+  const graph::Graph& graph_;
+  std::unique_ptr<data::Loader> loader_;
+  quantize::TrainingData training_;
+};
 
 void print_layers(const quantize::NetworkReport& report) {
   fmt::print("{:<40} {:<14} {:<7} {:>13} {:>12} {:>10}\n", "layer", "operator", "bits",
@@ -66,6 +200,53 @@ void print_layers(const quantize::NetworkReport& report) {
                layer.output_sqnr_db ? fmt::format("{:.1f} dB", *layer.output_sqnr_db) : "",
                layer.rounding_gain ? fmt::format("x {:.2f}", *layer.rounding_gain) : "");
   }
+}
+
+void print_repairs(const quantize::CorrectionReport& report) {
+  for (const quantize::RepairReport& repair : report.repairs) {
+    fmt::print("{:<40} {:<10} {:>9.3f} -> {:>9.3f}{}\n", repair.layer,
+               quantize::repair_name(repair.repair), repair.before, repair.after,
+               repair.kept ? "" : "  (undone)");
+  }
+  fmt::print("repairs: {:.3f} -> {:.3f}, {:.3f} was asked for: {}\n", report.before, report.after,
+             report.goal, report.met() ? "met" : "not met");
+}
+
+std::vector<CLI::Option*> add_qat_flags(CLI::App& verb, QuantizeNetworkFlags& flags) {
+  return {
+      verb.add_option("--qat", flags.qat_epochs,
+                      "train weights, biases and scales in codes for so many passes over --data; "
+                      "labels decide the loss, without them the float network is the teacher")
+          ->check(CLI::PositiveNumber),
+      verb.add_option("--qat-method", flags.qat_method,
+                      "lsq: scales are learned; ste: they follow what is seen, then are frozen")
+          ->check(CLI::IsMember({"lsq", "ste"}))
+          ->capture_default_str(),
+      verb.add_option("--qat-observe", flags.qat_observe, "ste: epochs before scales are frozen")
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str(),
+      verb.add_flag("--qat-distil", flags.qat_distil,
+                    "the float network is the teacher although there are labels"),
+      verb.add_option("--temperature", flags.temperature, "qat: of the teacher's distribution")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      verb.add_option("--qat-batch", flags.qat_batch, "qat: samples a batch")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      verb.add_option("--optimizer", flags.optimizer, "qat: sgd (with momentum) or adamw")
+          ->check(CLI::IsMember({"sgd", "adamw"}))
+          ->capture_default_str(),
+      verb.add_option("--lr", flags.learning_rate, "qat: learning rate, falls along a cosine")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str(),
+      verb.add_option("--weight-decay", flags.weight_decay, "qat: of weights")
+          ->check(CLI::NonNegativeNumber)
+          ->capture_default_str(),
+      verb.add_option("--flip", flags.augment.flip, "qat: probability of mirroring a picture"),
+      verb.add_option("--shift", flags.augment.shift,
+                      "qat: pictures are moved by up to so many pixels"),
+      verb.add_option("--crop-pad", flags.augment.crop_pad,
+                      "qat: so many black pixels around, then a random cut of the old size")};
 }
 
 }  // namespace
@@ -116,6 +297,15 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
       ->capture_default_str();
   keep(verb.add_flag("--bias-correct", flags.bias_correct,
                      "subtract from biases what quantization adds on average, layer after layer"));
+  keep(verb.add_flag("--dynamic", flags.dynamic,
+                     "activations get their scale as they come (no --data needed): "
+                     "DynamicQuantizeLinear and integer operators"));
+  keep(verb.add_option("--correct-until", flags.correct_until,
+                       "repair layers, the worst first, by bias, scales, AdaRound, then more bits, "
+                       "until sqnr=DB at the output, top1=POINTS lost at most or agreement=SHARE "
+                       "on --valid"));
+  keep(verb.add_option("--valid", flags.validation, "samples that --correct-until judges on"));
+  for (CLI::Option* option : add_qat_flags(verb, flags)) keep(option);
   keep(verb.add_option("--opset", flags.opset, "of the file written, 13 to 23"))
       ->check(CLI::Range(13, 23))
       ->capture_default_str();
@@ -133,7 +323,7 @@ void simplify_for_quantization(graph::Graph& graph) {
 
 void quantize_network_file(const QuantizeNetworkFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
-  const quantize::NetworkOptions options = options_of(flags);
+  quantize::NetworkOptions options = options_of(flags);
   const bool as_package = is_package_name(flags.output, "quantize");
   check_output(flags.model, flags.output);
   import::OnnxNetwork network = load_network(flags.model);
@@ -143,12 +333,19 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   if (!flags.calibration.data.empty())
     data.emplace(original, flags.model, flags.calibration, static_cast<uint64_t>(flags.seed));
   const calib::Batches batches = data ? data->batches() : nullptr;
+  std::optional<BudgetJudge> judge;
+  if (!flags.correct_until.empty()) options.correction = judge.emplace(original, flags).budget();
+  std::optional<QatData> training;
+  if (options.qat) training.emplace(original, flags);
   const quantize::NetworkReport report =
-      quantize::quantize_network(network.graph, options, data ? &batches : nullptr);
+      quantize::quantize_network(network.graph, options, data ? &batches : nullptr,
+                                 training ? &training->training() : nullptr);
   for (const std::string& notice : report.notices)
     std::fprintf(stderr, "note: %s\n", notice.c_str());
   Json recipe = quantize::options_to_json(options);
   if (data) recipe["samples"] = data->samples();
+  if (judge) recipe["correct_until"] = flags.correct_until;
+  if (training) recipe["qat"]["loss"] = train::loss_name(training->training().loss.kind);
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
   output.weights = deploy::OnnxWeights::kQdq;
   const WrittenNetwork written = write_network(network, output);
@@ -166,6 +363,7 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
     return;
   }
   print_layers(report);
+  if (report.correction) print_repairs(*report.correction);
   fmt::print("{}: {:.2f} MB, {}{}, {:.0f} s, peak memory {:.0f} MB\n", flags.output,
              static_cast<double>(written.bytes) / 1e6, quantize::to_string(options.precision),
              report.int8_mac_share

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/compress/calibration_data.h"
+#include "data/augment.h"
 
 namespace packlight::cli {
 
@@ -23,6 +24,12 @@ struct QuantizeNetworkFlags {
   int64_t adaround_iterations = 2000, opset = 17;
   int weight_bits = 0, activation_bits = 8;
   double percentile = 99.99;
+  int64_t qat_epochs = 0, qat_observe = 1, qat_batch = 64;
+  std::string qat_method = "lsq", optimizer = "sgd";
+  double learning_rate = 0.01, weight_decay = 1e-4, temperature = 1;
+  std::string correct_until, validation;
+  bool qat_distil = false, dynamic = false;
+  data::Augment augment;
   bool per_tensor = false, regions = false, equalize = false, bias_correct = false,
        adaround = false;
 };
