@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "base/fail.h"
 #include "codec/tile.h"
+#include "fuzz/io_entries.h"
 #include "io/network_json.h"
 #include "runtime/network/engine.h"
 
@@ -70,10 +73,13 @@ inline io::NetworkConstant told_constant(const std::string& name) {
   const size_t first = name.find(';'), second = name.find(';', first + 1);
   if (first == std::string::npos || second == std::string::npos)
     fail(ErrorCode::kCorrupt, "[fuzz] no tensor '{}'", name);
-  for (const codec::DType dtype : {codec::DType::kF32, codec::DType::kI64, codec::DType::kI32,
-                                   codec::DType::kU8, codec::DType::kI8, codec::DType::kBool}) {
-    if (name.substr(0, first) == codec::info(dtype).name) record.dtype = dtype;
-  }
+  const auto known = {codec::DType::kF32, codec::DType::kI64, codec::DType::kI32,
+                      codec::DType::kU8,  codec::DType::kI8,  codec::DType::kBool};
+  const auto dtype = std::find_if(known.begin(), known.end(), [&](codec::DType one) {
+    return name.substr(0, first) == codec::info(one).name;
+  });
+  if (dtype == known.end()) fail(ErrorCode::kCorrupt, "[fuzz] no tensor '{}'", name);
+  record.dtype = *dtype;
   record.shape = sizes_of(std::string_view(name).substr(first + 1, second - first - 1));
   int64_t count = 1;
   for (const int64_t size : record.shape) count = std::min<int64_t>(count * size, 1 << 17);

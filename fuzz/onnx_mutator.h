@@ -2,6 +2,7 @@
 
 #include <onnx/onnx_pb.h>
 
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <string>
@@ -95,23 +96,24 @@ class OnnxMutator {
         return r->SetEnum(&message, field,
                           values->value(static_cast<int>(below(values->value_count()))));
       }
-      case Field::CPPTYPE_MESSAGE:
-        return replace(*r->MutableMessage(&message, field));
+      case Field::CPPTYPE_MESSAGE: {
+        const std::string contents = contents_for(field);
+        r->MutableMessage(&message, field)->ParsePartialFromString(contents);
+        return;
+      }
       default:
         return;
     }
   }
 
-  // Takes the contents of another message of the tree that is of the same type.
-  void replace(Message& target) {
-    std::vector<Message*> alike;
-    for (Message* other : messages_) {
-      if (other->GetDescriptor() == target.GetDescriptor()) alike.push_back(other);
+  // The bytes of some message of the tree that is of this field's type. They are taken before a
+  // message is made for the field, which may end another (of a oneof).
+  std::string contents_for(const Field* field) {
+    std::vector<const Message*> alike;
+    for (const Message* message : messages_) {
+      if (message->GetDescriptor() == field->message_type()) alike.push_back(message);
     }
-    if (alike.empty()) return;
-    const Message& source = *alike[below(alike.size())];
-    const std::string copy = source.SerializePartialAsString();  // it may hold the target
-    target.ParsePartialFromString(copy);
+    return alike.empty() ? "" : alike[below(alike.size())]->SerializePartialAsString();
   }
 
   void mutate_list(Message& message, const Field* field) {
@@ -139,8 +141,11 @@ class OnnxMutator {
       case Field::CPPTYPE_STRING:
         return r->SetRepeatedString(&message, field, i,
                                     text(r->GetRepeatedString(message, field, i)));
-      case Field::CPPTYPE_MESSAGE:
-        return replace(*r->MutableRepeatedMessage(&message, field, i));
+      case Field::CPPTYPE_MESSAGE: {
+        const std::string contents = contents_for(field);
+        r->MutableRepeatedMessage(&message, field, i)->ParsePartialFromString(contents);
+        return;
+      }
       default:
         return;
     }
@@ -159,8 +164,11 @@ class OnnxMutator {
         return r->AddDouble(&message, field, number(0));
       case Field::CPPTYPE_STRING:
         return r->AddString(&message, field, text(""));
-      case Field::CPPTYPE_MESSAGE:
-        return replace(*r->AddMessage(&message, field));
+      case Field::CPPTYPE_MESSAGE: {
+        const std::string contents = contents_for(field);
+        r->AddMessage(&message, field)->ParsePartialFromString(contents);
+        return;
+      }
       default:
         return;
     }
