@@ -290,6 +290,13 @@ TEST(PictureTest, RefusesHugePicturesAndSurvivesMutations) {
   test::try_mutations(bytes, bytes.size(), decode);
 }
 
+// A table of 16 * 96 symbols, where 256 have room: stb_image wrote behind it.
+TEST(PictureTest, RefusesAJpegOfMoreSymbolsThanBytesHave) {
+  const std::string jpeg = std::string("\xff\xd8\xff\xc4\x40\x00\x00", 7) + std::string(16, '\x60');
+  expect_error(ErrorCode::kCorrupt, {"p.jpg"},
+               [&] { decode_picture(std::as_bytes(std::span(jpeg)), "p.jpg"); });
+}
+
 class ListTest : public testing::Test {
  protected:
   ListTest() {
