@@ -53,6 +53,14 @@ void attribute_to_input(OnnxBuilder& builder, OnnxNode& node, const char* attrib
     set_input(node, position, builder.add_integers(node.name + "." + attribute, *values));
 }
 
+// The name of an input that the operator cannot do without: its rule, which says so of others, sees
+// only what comes of it.
+const std::string& needed(const OnnxBuilder& builder, const OnnxNode& node, size_t input) {
+  if (input >= node.inputs.size() || node.inputs[input].empty())
+    builder.refuse(ErrorCode::kCorrupt, node, "input {} is missing", input);
+  return node.inputs[input];
+}
+
 using Upgrade = void (*)(OnnxBuilder&, OnnxNode);
 
 // Opset 13 for ReduceSum, 18 for the others; Squeeze, Unsqueeze and Split 13.
@@ -107,8 +115,9 @@ void dropout_inputs(OnnxBuilder& builder, OnnxNode node) {
 // Opset 13: softmax over one axis. Before, the tensor was taken as a matrix whose columns begin at
 // `axis`.
 void softmax_axis(OnnxBuilder& builder, OnnxNode node) {
+  if (node.outputs.empty()) builder.refuse(ErrorCode::kCorrupt, node, "it has no output");
   const int64_t axis = take_integer(node, "axis", 1);
-  const auto shape = builder.graph().value(builder.resolve(node.inputs.at(0), node.name)).shape;
+  const auto shape = builder.graph().value(builder.resolve(needed(builder, node, 0), node.name)).shape;
   const bool last = axis == -1 || (shape && axis == static_cast<int64_t>(shape->size()) - 1);
   if (last) {
     node.attributes["axis"] = int64_t{-1};
@@ -150,7 +159,7 @@ void resize_from_corner(OnnxBuilder& builder, OnnxNode node) {
     node.attributes.erase(it);
     set_input(node, 1, name);
   }
-  const std::string scales = node.inputs.at(1);
+  const std::string scales = needed(builder, node, 1);
   node.inputs = {node.inputs[0], "", scales};
   const bool upsample = node.op == "Upsample";
   node.op = "Resize";

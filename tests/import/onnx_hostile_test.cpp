@@ -1,6 +1,8 @@
 // ONNX files that are made to do harm: each an Error. What fuzzing finds is added here.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "error_code.h"
 #include "import/onnx.h"
 
@@ -32,6 +34,24 @@ return import::load_onnx(
 
 TEST(HostileOnnx, ASoundModelIsRead) {
   EXPECT_EQ(load(small_model("Relu")).graph.nodes().size(), 1u);
+}
+
+// What an older operator becomes depends on its inputs, which may not be there.
+TEST(HostileOnnx, OldOperatorsWithoutTheirInputs) {
+  const auto refused = [](const std::string& op, int opset, const std::string& part,
+                          const std::function<void(onnx::NodeProto&)>& change) {
+    onnx::ModelProto model = small_model(op);
+    model.mutable_opset_import(0)->set_version(opset);
+    change(*model.mutable_graph()->mutable_node(0));
+    test::expect_error(ErrorCode::kCorrupt, {"hostile.onnx", op, part}, [&] { load(model); });
+  };
+  refused("Upsample", 9, "input 1 is missing", [](onnx::NodeProto&) {});
+  refused("Resize", 10, "input 1 is missing", [](onnx::NodeProto& node) {
+    node.add_input("");
+    node.add_input("x");
+  });
+  refused("Softmax", 11, "input 0 is missing", [](onnx::NodeProto& node) { node.clear_input(); });
+  refused("Softmax", 11, "no output", [](onnx::NodeProto& node) { node.clear_output(); });
 }
 
 // f0 calls f1 twice, f1 calls f2 twice, ...: 2^29 nodes in a few hundred bytes.
