@@ -126,6 +126,7 @@ function(packlight_test room)
     math(EXPR index "${shard} - 1")
     add_test(NAME ${room}.${shard} COMMAND ${room}_test)
     set_tests_properties(${room}.${shard} PROPERTIES TIMEOUT 900
-      ENVIRONMENT "GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index}")
+      # Under the address sanitizer, too, memory that is not there is what the caller is told of.
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index};ASAN_OPTIONS=allocator_may_return_null=1;TSAN_OPTIONS=allocator_may_return_null=1")
   endforeach()
 endfunction()

@@ -107,8 +107,10 @@ void packlight_language_model_cancel(packlight_language_model* model);
 
 typedef struct packlight_network packlight_network;
 
-/* Elements of a tensor, little endian, row-major. */
-typedef enum packlight_type {
+/* Elements of a tensor, little endian, row-major: one of the constants. An integer, since the value
+ * may come from anywhere. */
+typedef int32_t packlight_type;
+enum {
   PACKLIGHT_TYPE_UNKNOWN = 0, /* not known before the network runs */
   PACKLIGHT_F64 = 1,
   PACKLIGHT_F32 = 2,
@@ -120,7 +122,7 @@ typedef enum packlight_type {
   PACKLIGHT_I8 = 8,
   PACKLIGHT_U8 = 9,
   PACKLIGHT_BOOL = 10 /* a byte, 0 or 1 */
-} packlight_type;
+};
 
 typedef struct packlight_tensor {
   const char* name;

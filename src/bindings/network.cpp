@@ -102,7 +102,7 @@ runtime::Tensor tensor_of(const std::string& name, packlight_type type, size_t r
   }
   if (!known || rank > kMostDimensions) {
     fail(ErrorCode::kInvalidArgument, "[c] {}: input '{}': type {}, {} dimensions", kFunction, name,
-         static_cast<int>(type), rank);
+         type, rank);
   }
   if (rank > 0) expect_given(shape, kFunction, "shape");
   tensor.dims.assign(shape, shape + rank);

@@ -107,7 +107,7 @@ TEST_F(CNetworkTest, RefusesWithAReason) {
           "aligned");
   const int64_t shape[] = {3, 2};
   refused(
-      packlight_network_set_input(network_, 0, static_cast<packlight_type>(99), 2, shape, x, 24),
+      packlight_network_set_input(network_, 0, 99, 2, shape, x, 24),
       "type 99");
   ASSERT_EQ(set(x, {2, 3}, 24), PACKLIGHT_OK);
   refused(packlight_network_run(network_), "input 'x' has shape [2, 3]");

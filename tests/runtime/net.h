@@ -74,6 +74,7 @@ class Net {
     const int32_t id = value("packed" + std::to_string(network_->values.size()));
     io::NetworkConstant constant;
     constant.record.name = network_->values[id].name;
+    constant.record.dtype = codec::DType::kF32;
     constant.record.shape = std::move(dims);
     constant.packed = std::move(tiles);
     network_->values[id].constant = std::move(constant);
