@@ -15,7 +15,7 @@ namespace {
 constexpr int kMaxFunctionDepth = 32;
 constexpr int kMaxSubgraphDepth = 32;
 // Two calls in each of 32 functions that call each other would be 2^32 nodes.
-constexpr int64_t kMaxInlinedNodes = 1 << 18;
+constexpr int64_t kMaxInlinedNodes = 1 << 16;
 constexpr int64_t kFloat = onnx::TensorProto::FLOAT;
 
 bool is_wide_or_narrow_float(graph::ElementType type) {
