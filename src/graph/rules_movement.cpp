@@ -292,10 +292,13 @@ void infer_slice(InferContext& context) {
     const auto starts = context.contents(1);
     const auto& length = context.shape(1);
     const bool counted = length && length->size() == 1 && (*length)[0].known();
-    if (starts || counted) axes.emplace(starts ? starts->size() : (*length)[0].value);
-    if (axes && axes->size() > shape->size())
-      context.contradiction("{} starts for {}", axes->size(), to_string(*shape));
-    if (axes) std::iota(axes->begin(), axes->end(), 0);
+    if (starts || counted) {
+      const int64_t count = starts ? static_cast<int64_t>(starts->size()) : (*length)[0].value;
+      if (count > static_cast<int64_t>(shape->size()))
+        context.contradiction("{} starts for {}", count, to_string(*shape));
+      axes.emplace(count);
+      std::iota(axes->begin(), axes->end(), 0);
+    }
   }
   if (!axes) return context.set(0, context.type(0), Shape(shape->size()));
   const auto rank = static_cast<int64_t>(shape->size());

@@ -54,6 +54,25 @@ TEST(HostileOnnx, OldOperatorsWithoutTheirInputs) {
   refused("Softmax", 11, "no output", [](onnx::NodeProto& node) { node.clear_output(); });
 }
 
+// As many starts as there are numbers, for a tensor of two dimensions: nothing is allocated for
+// them.
+TEST(HostileOnnx, SliceOfMoreAxesThanMemory) {
+  onnx::ModelProto model = small_model("Slice");
+  onnx::GraphProto& graph = *model.mutable_graph();
+  auto& x = *graph.mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape();
+  x.add_dim()->set_dim_value(2);
+  x.add_dim()->set_dim_value(2);
+  for (const char* name : {"starts", "ends"}) {
+    onnx::ValueInfoProto& input = *graph.add_input();
+    input.set_name(name);
+    auto& type = *input.mutable_type()->mutable_tensor_type();
+    type.set_elem_type(onnx::TensorProto::INT64);
+    type.mutable_shape()->add_dim()->set_dim_value(INT64_MAX);
+    graph.mutable_node(0)->add_input(name);
+  }
+  test::expect_error(ErrorCode::kCorrupt, {"Slice", "starts for [2, 2]"}, [&] { load(model); });
+}
+
 // f0 calls f1 twice, f1 calls f2 twice, ...: 2^29 nodes in a few hundred bytes.
 TEST(HostileOnnx, FunctionsThatMultiply) {
   onnx::ModelProto model = small_model("f0", "local");
