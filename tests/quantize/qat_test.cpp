@@ -6,6 +6,7 @@
 
 #include "error_code.h"
 #include "exec/small_net.h"
+#include "quantize/batches_of.h"
 #include "quantize/quantize_network.h"
 
 namespace packlight::quantize {
@@ -13,18 +14,12 @@ namespace {
 
 using graph::Graph;
 using graph::ValueId;
+using test::batches_of;
 using test::count;
 using test::expect_error;
 using test::noise;
 using test::SmallNet;
 using test::tensor;
-
-calib::Batches batches_of(std::vector<at::Tensor> tensors) {
-  return [tensors = std::move(tensors)](const std::function<bool(const calib::Inputs&)>& use) {
-    for (const at::Tensor& x : tensors)
-      if (!use({{"x", x}})) return;
-  };
-}
 
 at::Tensor run(const Graph& graph, const at::Tensor& x) {
   return exec::Executor(graph).run({{"x", x}}).at(graph.value(graph.outputs[0]).name);

@@ -6,6 +6,7 @@
 
 #include "error_code.h"
 #include "exec/small_net.h"
+#include "quantize/batches_of.h"
 #include "quantize/bias_correction.h"
 #include "quantize/compare_layers.h"
 #include "quantize/equalize.h"
@@ -18,18 +19,12 @@ namespace {
 using graph::Graph;
 using graph::Node;
 using graph::ValueId;
+using test::batches_of;
 using test::count;
 using test::expect_error;
 using test::noise;
 using test::SmallNet;
 using test::tensor;
-
-calib::Batches batches_of(std::vector<at::Tensor> tensors) {
-  return [tensors = std::move(tensors)](const std::function<bool(const calib::Inputs&)>& use) {
-    for (const at::Tensor& x : tensors)
-      if (!use({{"x", x}})) return;
-  };
-}
 
 NetworkOptions plain() {
   NetworkOptions options;
