@@ -16,9 +16,11 @@ inline constexpr int64_t kFewQueryRows =
     8;  // up to here rows as lanes would leave half of a wide vector idle
 inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
 
-#define PACKLIGHT_LINEAR_A8                                                                   \
+// What integer dot product instructions decide.
+#define PACKLIGHT_INTEGER_KERNELS                                                             \
   void linear_a8(const TileMatrix& w, const ActivationsInt8& x, int64_t tile0, int64_t tile1, \
-                 float* y, int64_t ldy);
+                 float* y, int64_t ldy);                                                      \
+  void product_int8(const ProductInt8& it);
 
 #define PACKLIGHT_OTHER_KERNELS                                                                    \
   void quantize_activations(const float* x, int64_t cols, int64_t token,                           \
@@ -32,29 +34,35 @@ inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
   void store_f16(const float* x, int64_t n, uint16_t* out);                                        \
   float store_int8(const float* x, int64_t n, int8_t* out);                                        \
   void attention(const float* q, float* out, const int64_t* q_offset, const int32_t* first,        \
-                 const int32_t* end, int64_t n_q, const KvView& kv, float scale, float* scratch);
+                 const int32_t* end, int64_t n_q, const KvView& kv, float scale, float* scratch);  \
+  void product_f32(const ProductF32& it);                                                          \
+  void activate(const Activation& it, const float* x, int64_t n, float* y);                        \
+  void quantize_quads(const float* x, int64_t x_stride, int64_t rows, int64_t n,                   \
+                      const CodeRange& range, uint8_t* out);                                       \
+  void quantize_codes(const float* x, int64_t n, const CodeRange& range, uint8_t* out);            \
+  void round_to_codes(const float* x, int64_t n, const CodeRange& range, float* y);
 
 namespace scalar {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace scalar
 namespace avx2 {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace avx2
 namespace avx512bw {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace avx512bw
 namespace avx512vnni {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 }  // namespace avx512vnni
 namespace neon {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace neon
 namespace neon_dotprod {
-PACKLIGHT_LINEAR_A8
+PACKLIGHT_INTEGER_KERNELS
 }  // namespace neon_dotprod
 
 }  // namespace packlight::kernels

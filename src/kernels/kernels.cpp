@@ -60,23 +60,26 @@ void linear_f32(const codec::EncodedTensor& w, const float* x, int64_t tokens, i
   kFunction(view(w), x, tokens, ldx, tile0, tile1, y, ldy);
 }
 
-// A8: namespace that has linear_a8; REST: namespace that has everything else.
-#define PACKLIGHT_TABLE(NAME, A8, REST)                                                       \
-  Kernels {                                                                                   \
-    NAME, REST::quantize_activations, linear_a8<A8::linear_a8>, linear_f32<REST::linear_f32>, \
-        REST::rms_norm, REST::add, REST::silu_mul, REST::rotary, REST::store_f16,             \
-        REST::store_int8, REST::attention                                                     \
+constexpr bool kSigned = true, kUnsigned = false;
+
+// INTEGER: namespace of the integer kernels; REST: namespace that has everything else.
+#define PACKLIGHT_TABLE(NAME, INTEGER, REST, CODES)                                                \
+  Kernels {                                                                                        \
+    NAME, REST::quantize_activations, linear_a8<INTEGER::linear_a8>, linear_f32<REST::linear_f32>, \
+        REST::rms_norm, REST::add, REST::silu_mul, REST::rotary, REST::store_f16,                  \
+        REST::store_int8, REST::attention, REST::product_f32, INTEGER::product_int8,               \
+        REST::activate, REST::quantize_quads, REST::quantize_codes, REST::round_to_codes, CODES    \
   }
 
 #if defined(__x86_64__)
-constexpr Kernels kAvx512Vnni = PACKLIGHT_TABLE("avx512vnni", avx512vnni, avx512bw);
-constexpr Kernels kAvx512Bw = PACKLIGHT_TABLE("avx512bw", avx512bw, avx512bw);
-constexpr Kernels kAvx2 = PACKLIGHT_TABLE("avx2", avx2, avx2);
+constexpr Kernels kAvx512Vnni = PACKLIGHT_TABLE("avx512vnni", avx512vnni, avx512bw, kUnsigned);
+constexpr Kernels kAvx512Bw = PACKLIGHT_TABLE("avx512bw", avx512bw, avx512bw, kUnsigned);
+constexpr Kernels kAvx2 = PACKLIGHT_TABLE("avx2", avx2, avx2, kUnsigned);
 #elif defined(__aarch64__)
-constexpr Kernels kNeonDotprod = PACKLIGHT_TABLE("neon_dotprod", neon_dotprod, neon);
-constexpr Kernels kNeon = PACKLIGHT_TABLE("neon", neon, neon);
+constexpr Kernels kNeonDotprod = PACKLIGHT_TABLE("neon_dotprod", neon_dotprod, neon, kSigned);
+constexpr Kernels kNeon = PACKLIGHT_TABLE("neon", neon, neon, kSigned);
 #endif
-constexpr Kernels kScalar = PACKLIGHT_TABLE("scalar", scalar, scalar);
+constexpr Kernels kScalar = PACKLIGHT_TABLE("scalar", scalar, scalar, kUnsigned);
 
 constexpr const Kernels* kBuilt[] = {
 #if defined(__x86_64__)
@@ -102,8 +105,7 @@ bool runs_here(const Kernels* table) {
   if (table == &kScalar) return true;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    has_f16c();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (table == &kAvx2) return avx2;
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&

@@ -52,6 +52,22 @@ struct Kernels {
   // q: [n_q] rows of head_dim f32 at q + q_offset[i]; out rows at out + q_offset[i].
   void (*attention)(const float* q, float* out, const int64_t* q_offset, const int32_t* first,
                     const int32_t* end, int64_t n_q, const KvView& kv, float scale, float* scratch);
+
+  // The products of views.h, on the calling thread.
+  void (*product_f32)(const ProductF32& it);
+  void (*product_int8)(const ProductInt8& it);
+  // y[i] = activation(x[i]); y may be x.
+  void (*activate)(const Activation& it, const float* x, int64_t n, float* y);
+  // Codes of up to four rows x + i * x_stride of n floats, interleaved: out[4 j + i] = q(x[i][j]),
+  // the zero point where i >= rows. The bytes are q, or q - 128 where signed_codes (a zero point is
+  // then that much smaller, too). NaN gives some code.
+  void (*quantize_quads)(const float* x, int64_t x_stride, int64_t rows, int64_t n,
+                         const CodeRange& range, uint8_t* out);
+  // The same of n floats in a row: out[i] = q(x[i]).
+  void (*quantize_codes)(const float* x, int64_t n, const CodeRange& range, uint8_t* out);
+  // What a code stands for: y[i] = (q(x[i]) - zero) * scale; y may be x. NaN gives some number.
+  void (*round_to_codes)(const float* x, int64_t n, const CodeRange& range, float* y);
+  bool signed_codes;
 };
 
 // Floats of scratch that attention() needs for n_q rows, on every ISA.

@@ -48,4 +48,63 @@ struct TileMatrix {
   const uint8_t* zeros;    // [row_tile][group][16], null when symmetric
 };
 
+// What is done to every element of a product, or of a tensor. NaN stays NaN.
+enum class ActivationKind {
+  kNone,
+  kClamp,        // min(max(x, a), b)
+  kLeakyRelu,    // x > 0 ? x : a x
+  kHardSigmoid,  // min(max(a x + b, 0), 1)
+  kHardSwish,    // x min(max(x + 3, 0), 6) / 6
+  kSigmoid,      // 1 / (1 + e^-x)
+  kSilu,         // x / (1 + e^-x)
+};
+
+struct Activation {
+  ActivationKind kind = ActivationKind::kNone;
+  float a = 0, b = 0;
+  bool operator==(const Activation&) const = default;
+};
+
+// y[r][j] = activation(start + sum_k a[r][k] * (b + b_row[k])[j]), r < rows, j < columns, k <
+// inner. Rows of B are wherever b_row says: those of a matrix, or an image as the taps of a
+// convolution see it, which is never copied out tap by tap.
+struct ProductF32 {
+  int64_t rows = 0, columns = 0, inner = 0;
+  const float* a = nullptr;  // element (r, k) at a[r * a_row_stride + k * a_column_stride]
+  int64_t a_row_stride = 0, a_column_stride = 1;
+  const float* b = nullptr;
+  const int64_t* b_row = nullptr;  // [inner] offsets in floats, each with `columns` floats behind
+  const float* bias = nullptr;     // [rows]; null: zero
+  bool accumulate = false;         // start is y[r][j] (bias is not looked at), else bias[r]
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  Activation activation;
+};
+
+// Quads of codes: column j of quad k is the four bytes at b + 4 (b_quad[k] + j), of A those at
+// a + r * a_stride + 4 k.
+//   y[r][j] = activation((start + sum_k dot(a[r][k], b[k][j])) * scale + bias), exact in 32 bits
+// start, scale and bias are one for each row (weights in A), or one for each column (weights in B).
+// The weights are signed bytes; the others are codes as quantize_quads() writes them.
+struct ProductInt8 {
+  int64_t rows = 0, columns = 0, quads = 0;
+  const uint8_t* a = nullptr;
+  int64_t a_stride = 0;  // bytes
+  const uint8_t* b = nullptr;
+  const int64_t* b_quad = nullptr;  // [quads] offsets in quads, each with `columns` quads behind
+  bool weights_in_b = false;
+  const int32_t* start = nullptr;  // -(zero point of the other codes) * sum of the weight's codes
+  const float* scale = nullptr;
+  const float* bias = nullptr;  // null: zero
+  float* y = nullptr;
+  int64_t y_stride = 0;
+  Activation activation;
+};
+
+// q = min(max(round_half_even(x / scale) + zero, low), high), 0 <= low <= high <= 255.
+struct CodeRange {
+  float scale = 1;
+  int32_t zero = 0, low = 0, high = 255;
+};
+
 }  // namespace packlight::kernels

@@ -18,6 +18,7 @@ struct Avx2 {
   static constexpr int kDirectTokens = 4;   // tokens for which linear_f32 keeps codes in registers
   static constexpr int kAttentionRows = 4;  // 8 sums
   static constexpr int kDimUnroll = 2;
+  static constexpr int kProductRows = 4, kProductVectors = 3;  // 12 sums
 
   static F zero() { return _mm256_setzero_ps(); }
   static F set1(float x) { return _mm256_set1_ps(x); }
@@ -104,6 +105,23 @@ struct Avx2 {
         _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
     return codes;
+  }
+  static void store_quads(uint8_t* p, F a, F b, F c, F d, uint32_t flip) {
+    const I ab =
+                _mm256_or_si256(_mm256_cvtps_epi32(a), _mm256_slli_epi32(_mm256_cvtps_epi32(b), 8)),
+            cd =
+                _mm256_or_si256(_mm256_cvtps_epi32(c), _mm256_slli_epi32(_mm256_cvtps_epi32(d), 8));
+    const I all = _mm256_or_si256(ab, _mm256_slli_epi32(cd, 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_xor_si256(all, _mm256_set1_epi32(static_cast<int>(flip))));
+  }
+  static void store_bytes(uint8_t* p, F x, uint32_t flip) {
+    const I codes = _mm256_cvtps_epi32(x);
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    _mm_storel_epi64(
+        reinterpret_cast<__m128i*>(p),
+        _mm_xor_si128(_mm_packus_epi16(words, words), _mm_set1_epi32(static_cast<int>(flip))));
   }
   static I add_codes(I a, I b) { return _mm256_add_epi32(a, b); }
   static int32_t sum_codes(I x) {

@@ -20,6 +20,7 @@ struct Avx512 {
   static constexpr int kAttentionRows =
       8;  // rows of A at a time in attention: twice that many accumulators
   static constexpr int kDimUnroll = 4;  // vectors of a head at a time when few queries share it
+  static constexpr int kProductRows = 8, kProductVectors = 3;  // of product_f32: 24 sums
 
   static F zero() { return _mm512_setzero_ps(); }
   static F set1(float x) { return _mm512_set1_ps(x); }
@@ -103,6 +104,22 @@ struct Avx512 {
     const I codes = _mm512_cvtps_epi32(quotient);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(codes));
     return codes;
+  }
+  // Bytes a, b, c, d of every lane, each round_half_even() of a float within [0, 255], flipped by
+  // XOR.
+  static void store_quads(uint8_t* p, F a, F b, F c, F d, uint32_t flip) {
+    const I ab =
+                _mm512_or_si512(_mm512_cvtps_epi32(a), _mm512_slli_epi32(_mm512_cvtps_epi32(b), 8)),
+            cd =
+                _mm512_or_si512(_mm512_cvtps_epi32(c), _mm512_slli_epi32(_mm512_cvtps_epi32(d), 8));
+    const I all = _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
+    _mm512_storeu_si512(p, _mm512_xor_si512(all, _mm512_set1_epi32(static_cast<int>(flip))));
+  }
+  // The bytes of such floats, lane after lane.
+  static void store_bytes(uint8_t* p, F x, uint32_t flip) {
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_xor_si128(bytes, _mm_set1_epi32(static_cast<int>(flip))));
   }
   static I add_codes(I a, I b) { return _mm512_add_epi32(a, b); }
   static int32_t sum_codes(I x) { return _mm512_reduce_add_epi32(x); }

@@ -18,6 +18,7 @@ struct Neon {
   static constexpr int kDirectTokens = 8;
   static constexpr int kAttentionRows = 8;  // 16 sums
   static constexpr int kDimUnroll = 4;
+  static constexpr int kProductRows = 8, kProductVectors = 3;  // 24 sums
 
   static F zero() { return vdupq_n_f32(0); }
   static F set1(float x) { return vdupq_n_f32(x); }
@@ -97,6 +98,18 @@ struct Neon {
     const int32_t four = vget_lane_s32(bytes, 0);
     __builtin_memcpy(p, &four, 4);
     return vreinterpretq_u32_s32(codes);
+  }
+  static void store_quads(uint8_t* p, F a, F b, F c, F d, uint32_t flip) {
+    const I ab = vorrq_u32(vcvtnq_u32_f32(a), vshlq_n_u32(vcvtnq_u32_f32(b), 8)),
+            cd = vorrq_u32(vcvtnq_u32_f32(c), vshlq_n_u32(vcvtnq_u32_f32(d), 8));
+    const I all = vorrq_u32(ab, vshlq_n_u32(cd, 16));
+    vst1q_u8(p, vreinterpretq_u8_u32(veorq_u32(all, vdupq_n_u32(flip))));
+  }
+  static void store_bytes(uint8_t* p, F x, uint32_t flip) {
+    const uint16x4_t words = vmovn_u32(vcvtnq_u32_f32(x));
+    const uint8x8_t bytes = vmovn_u16(vcombine_u16(words, words));
+    const uint32_t four = vget_lane_u32(vreinterpret_u32_u8(bytes), 0) ^ flip;
+    __builtin_memcpy(p, &four, 4);
   }
   static I add_codes(I a, I b) { return vaddq_u32(a, b); }
   static int32_t sum_codes(I x) { return vaddvq_s32(vreinterpretq_s32_u32(x)); }

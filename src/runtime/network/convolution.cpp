@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "runtime/network/convolution_bands.h"
 #include "runtime/network/matrix_product.h"
 
 namespace packlight::runtime {
@@ -59,16 +60,6 @@ void copy_row(const Window& window, const T* image, int64_t tap, int64_t first, 
     for (int64_t i = 0; i < to - from; ++i) target[i] = source[i * stride];
   }
   std::fill(out + (to - first), out + length, T{});
-}
-
-// A kernel of one tap that stops at every element: the image is the columns.
-bool is_pointwise(const Window& window) {
-  bool pointwise = window.kernel_size() == 1;
-  for (size_t i = 0; i < kSpatialAxes; ++i) {
-    pointwise = pointwise && window.axes[i].stride == 1 && window.begin[i] == 0 &&
-                window.stops[i] == window.image[i];
-  }
-  return pointwise;
 }
 
 // y += one plane under one kernel.

@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "kernels/kernels.h"
 #include "runtime/network/operator.h"
 #include "runtime/network/window.h"
 
@@ -23,6 +24,11 @@ Convolution convolution_of(const OperatorCall& call, const Tensor& x, const Tens
 // y [batch, maps, stops...] += the convolution of x and w. T is float or int32_t (sums wrap).
 template <class T>
 void convolve(const RunCall& call, const Convolution& it, const T* x, const T* weight, T* y);
+
+// y [batch, maps, stops...] = activation(bias + the convolution of x and w), by the kernels'
+// products. bias: [maps], null: zero.
+void convolve_f32(const RunCall& call, const Convolution& it, const float* x, const float* weight,
+                  const float* bias, const kernels::Activation& activation, float* y);
 
 // Rows of the matrix whose product with the weight is the convolution: for each channel and tap,
 // what the window's stops [begin, end) see of it. image: [channels, image...]; columns: [channels *

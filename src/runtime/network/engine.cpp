@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/interrupt.h"
+#include "runtime/network/fuse.h"
 
 namespace packlight::runtime {
 namespace {
@@ -90,7 +91,11 @@ void check_operators(const io::Network& network) {
 }
 
 Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
-    : network_(std::move(network)),
+    : Engine(fuse(std::move(network)), std::move(pool)) {}
+
+Engine::Engine(FusedNetwork fused, std::shared_ptr<base::ThreadPool> pool)
+    : network_(std::move(fused.network)),
+      prepared_bytes_(fused.prepared_bytes),
       pool_(std::move(pool)),
       arena_(nullptr, [](std::byte* p) { std::free(p); }) {
   check_operators(*network_);

@@ -7,6 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "io/network.h"
+#include "runtime/network/fuse.h"
 #include "runtime/network/plan.h"
 
 namespace packlight::runtime {
@@ -23,6 +24,8 @@ class Engine {
   // Errors: Unsupported naming the nodes whose operators are not implemented.
   Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool);
 
+  // What is run: nodes that one kernel computes at once are one (fuse.h). Values, inputs and
+  // outputs have the numbers that they have in the network given.
   const io::Network& network() const { return *network_; }
 
   // inputs: one for each of network().inputs, in order, with data. Outputs stay valid until the
@@ -41,8 +44,12 @@ class Engine {
 
   // Bytes of the arena for the last shapes.
   uint64_t arena_bytes() const { return plan_.arena_bytes; }
+  // Bytes of weights that the kernels want in another order than the network has them. Subgraphs
+  // have theirs apart.
+  uint64_t prepared_bytes() const { return prepared_bytes_; }
 
  private:
+  Engine(FusedNetwork fused, std::shared_ptr<base::ThreadPool> pool);
   void check_inputs(std::span<const Tensor> inputs) const;
   bool planned_for(std::span<const Tensor> inputs) const;
   void prepare(std::span<const Tensor> inputs);
@@ -57,6 +64,7 @@ class Engine {
   Engine& subengine(const io::NetworkNode& node, const char* attribute);
 
   std::shared_ptr<const io::Network> network_;
+  uint64_t prepared_bytes_ = 0;
   std::shared_ptr<base::ThreadPool> pool_;
   std::vector<const Operator*> operators_;  // by node; null for If and Loop
   Plan plan_;

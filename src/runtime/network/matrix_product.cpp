@@ -4,95 +4,80 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/kernels.h"
+
 namespace packlight::runtime {
 namespace {
 
-// The tile of C that stays in registers while k runs: 4 x 16 floats fill half of NEON's registers,
-// 4 x 8 half of SSE's.
-constexpr int64_t kRows = 4;
-#if defined(__aarch64__) || defined(__AVX__)
-constexpr int64_t kColumns = 16;
-#else
-constexpr int64_t kColumns = 8;
-#endif
-// Packed panels: A [kBlockRows, kBlockInner] stays in the second-level cache, a strip of B
-// [kBlockInner, kColumns] in the first.
-constexpr int64_t kBlockRows = 64, kBlockColumns = 512, kBlockInner = 256;
-// With fewer rows B is read once only: packing it would double the traffic.
+// Blocks of B that are copied because its columns are not contiguous: a quarter MB, which the
+// second-level cache holds.
+constexpr int64_t kBlockColumns = 256, kBlockInner = 256;
+// With fewer rows B is read once only: copying it would double the traffic.
 constexpr int64_t kFewRows = 3;
+// Threads begin at whole vectors of every ISA and at whole strips of rows.
+constexpr int64_t kRowUnit = 8, kColumnUnit = 16;
 // Multiplications below which a second thread costs more than it saves.
-constexpr int64_t kWorkOfThread = 1 << 15;
+constexpr int64_t kWorkOfThread = 1 << 16;
 
-int64_t whole(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+// The float product as the kernels take it; offsets: those of B's rows.
+kernels::ProductF32 kernel_product(const MatrixProduct<float>& it, const float* b,
+                                   const std::vector<int64_t>& offsets) {
+  kernels::ProductF32 product;
+  product.rows = it.m;
+  product.columns = it.n;
+  product.inner = it.k;
+  product.a = it.a.data;
+  product.a_row_stride = it.a.row_stride;
+  product.a_column_stride = it.a.column_stride;
+  product.b = b;
+  product.b_row = offsets.data();
+  product.accumulate = true;
+  product.y = it.c;
+  product.y_stride = it.c_stride;
+  return product;
+}
 
-// Strips of kRows rows, k by k, zeros where rows are missing.
-void pack_a(const MatrixView<float>& a, int64_t rows, int64_t inner, float alpha, float* out) {
-  for (int64_t r0 = 0; r0 < rows; r0 += kRows, out += kRows * inner) {
-    const int64_t there = std::min(kRows, rows - r0);
-    for (int64_t r = 0; r < kRows; ++r) {
-      const float* from = a.data + (r0 + r) * a.row_stride;
-      for (int64_t p = 0; p < inner; ++p)
-        out[p * kRows + r] = r < there ? alpha * from[p * a.column_stride] : 0;
+// B where it lies.
+void multiply_in_place(const MatrixProduct<float>& it) {
+  thread_local std::vector<int64_t> offsets;
+  offsets.resize(it.k);
+  for (int64_t p = 0; p < it.k; ++p) offsets[p] = p * it.b.row_stride;
+  kernels::active().product_f32(kernel_product(it, it.b.data, offsets));
+}
+
+// alpha * B [inner, columns] with contiguous rows of kBlockColumns.
+void copy_block(const MatrixView<float>& b, int64_t inner, int64_t columns, float alpha,
+                float* out) {
+  if (b.row_stride == 1) {  // along B's columns, which are contiguous
+    for (int64_t c = 0; c < columns; ++c) {
+      const float* from = b.data + c * b.column_stride;
+      for (int64_t p = 0; p < inner; ++p) out[p * kBlockColumns + c] = alpha * from[p];
     }
+    return;
+  }
+  for (int64_t p = 0; p < inner; ++p) {
+    const float* from = b.data + p * b.row_stride;
+    for (int64_t c = 0; c < columns; ++c)
+      out[p * kBlockColumns + c] = alpha * from[c * b.column_stride];
   }
 }
 
-// Strips of kColumns columns, k by k, zeros where columns are missing.
-void pack_b(const MatrixView<float>& b, int64_t inner, int64_t columns, float* out) {
-  for (int64_t c0 = 0; c0 < columns; c0 += kColumns, out += kColumns * inner) {
-    const int64_t there = std::min(kColumns, columns - c0);
-    if (there < kColumns) std::fill(out, out + kColumns * inner, 0.f);
-    const float* from = b.data + c0 * b.column_stride;
-    if (b.column_stride == 1) {
-      for (int64_t p = 0; p < inner; ++p)
-        std::copy_n(from + p * b.row_stride, there, out + p * kColumns);
-    } else {
-      for (int64_t c = 0; c < there; ++c) {
-        for (int64_t p = 0; p < inner; ++p)
-          out[p * kColumns + c] = from[c * b.column_stride + p * b.row_stride];
-      }
-    }
-  }
-}
-
-// A strip of A times a strip of B, added to `rows` x `columns` elements of C.
-void multiply_tile(const float* __restrict a, const float* __restrict b, int64_t inner, float* c,
-                   int64_t c_stride, int64_t rows, int64_t columns) {
-  float sums[kRows][kColumns] = {};
-  for (int64_t p = 0; p < inner; ++p, a += kRows, b += kColumns) {
-    for (int64_t r = 0; r < kRows; ++r) {
-      for (int64_t j = 0; j < kColumns; ++j) sums[r][j] += a[r] * b[j];
-    }
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < columns; ++j) c[r * c_stride + j] += sums[r][j];
-  }
-}
-
-// Panels of one thread, kept from one product to the next: their size is bounded.
-struct Panels {
-  std::vector<float> a = std::vector<float>(kBlockRows * kBlockInner);
-  std::vector<float> b = std::vector<float>(kBlockColumns * kBlockInner);
-};
-
-void multiply_packed(const MatrixProduct<float>& it) {
-  thread_local Panels panels;
+void multiply_by_blocks(const MatrixProduct<float>& it) {
+  thread_local std::vector<float> block(kBlockInner * kBlockColumns);
+  static const std::vector<int64_t> offsets = [] {
+    std::vector<int64_t> rows(kBlockInner);
+    for (int64_t p = 0; p < kBlockInner; ++p) rows[p] = p * kBlockColumns;
+    return rows;
+  }();
   for (int64_t c0 = 0; c0 < it.n; c0 += kBlockColumns) {
-    const int64_t columns = std::min(kBlockColumns, it.n - c0);
     for (int64_t p0 = 0; p0 < it.k; p0 += kBlockInner) {
-      const int64_t inner = std::min(kBlockInner, it.k - p0);
-      pack_b(it.b.from(p0, c0), inner, columns, panels.b.data());
-      for (int64_t r0 = 0; r0 < it.m; r0 += kBlockRows) {
-        const int64_t rows = std::min(kBlockRows, it.m - r0);
-        pack_a(it.a.from(r0, p0), rows, inner, it.alpha, panels.a.data());
-        for (int64_t c = 0; c < columns; c += kColumns) {
-          for (int64_t r = 0; r < rows; r += kRows) {
-            multiply_tile(panels.a.data() + r * inner, panels.b.data() + c * inner, inner,
-                          it.c + (r0 + r) * it.c_stride + c0 + c, it.c_stride,
-                          std::min(kRows, rows - r), std::min(kColumns, columns - c));
-          }
-        }
-      }
+      MatrixProduct<float> part = it;
+      part.n = std::min(kBlockColumns, it.n - c0);
+      part.k = std::min(kBlockInner, it.k - p0);
+      part.a = it.a.from(0, p0);
+      part.c += c0;
+      copy_block(it.b.from(p0, c0), part.k, part.n, it.alpha, block.data());
+      kernels::active().product_f32(kernel_product(part, block.data(), offsets));
     }
   }
 }
@@ -111,25 +96,26 @@ float dot(const float* a, const float* b, int64_t count) {
   return sum;
 }
 
-// Rows of C as sums of B's rows (any type), or, where B's columns are contiguous, as dot products.
+// Where B's and A's columns are contiguous.
+void multiply_dots(const MatrixProduct<float>& it) {
+  for (int64_t r = 0; r < it.m; ++r) {
+    for (int64_t j = 0; j < it.n; ++j) {
+      it.c[r * it.c_stride + j] +=
+          it.alpha * dot(it.a.data + r * it.a.row_stride, it.b.data + j * it.b.column_stride, it.k);
+    }
+  }
+}
+
+// Rows of C as sums of B's rows.
 template <class T>
-void multiply_rows(const MatrixProduct<T>& it) {
+void multiply_integers(const MatrixProduct<T>& it) {
+  // Unsigned, as integers wrap; types narrower than int are promoted to it, and products of two of
+  // them may overflow.
+  using Wide = std::conditional_t<(sizeof(T) < sizeof(int)), uint32_t, std::make_unsigned_t<T>>;
   for (int64_t r = 0; r < it.m; ++r) {
     const T* a = it.a.data + r * it.a.row_stride;
     T* c = it.c + r * it.c_stride;
-    if constexpr (std::is_same_v<T, float>) {
-      if (it.b.row_stride == 1 && it.b.column_stride != 1 && it.a.column_stride == 1) {
-        for (int64_t j = 0; j < it.n; ++j)
-          c[j] += it.alpha * dot(a, it.b.data + j * it.b.column_stride, it.k);
-        continue;
-      }
-    }
     for (int64_t p = 0; p < it.k; ++p) {
-      // Unsigned, as integers wrap.
-      using U = typename std::conditional_t<std::is_same_v<T, float>, std::type_identity<float>,
-                                            std::make_unsigned<T>>::type;
-      // Types narrower than int are promoted to it, whose products of two of them may overflow.
-      using Wide = std::conditional_t<(sizeof(U) < sizeof(int)), uint32_t, U>;
       const Wide factor =
           static_cast<Wide>(it.alpha) * static_cast<Wide>(a[p * it.a.column_stride]);
       const T* b = it.b.data + p * it.b.row_stride;
@@ -163,9 +149,17 @@ template <class T>
 void multiply(const MatrixProduct<T>& product) {
   if (product.m <= 0 || product.n <= 0 || product.k <= 0) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (product.m > kFewRows) return multiply_packed(product);
+    // Copying B would cost more than the few products that it takes part in.
+    const bool few = product.n == 1 || product.m <= kFewRows;
+    if (few && product.b.row_stride == 1 && product.a.column_stride == 1)
+      multiply_dots(product);
+    else if (product.b.column_stride == 1 && product.alpha == 1)
+      multiply_in_place(product);
+    else
+      multiply_by_blocks(product);
+  } else {
+    multiply_integers(product);
   }
-  multiply_rows(product);
 }
 
 template <class T>
@@ -185,8 +179,8 @@ void multiply_all(const RunCall& call, std::span<const MatrixProduct<T>> product
   }
   for (const MatrixProduct<T>& product : products) {
     const bool by_rows = product.m >= product.n;
-    const int64_t unit = by_rows ? kRows : kColumns,
-                  units = whole(by_rows ? product.m : product.n, unit) / unit;
+    const int64_t unit = by_rows ? kRowUnit : kColumnUnit,
+                  units = ((by_rows ? product.m : product.n) + unit - 1) / unit;
     const auto per_unit = work / static_cast<double>(std::max<int64_t>(units, 1));
     const auto grain = static_cast<int64_t>(kWorkOfThread / std::max(per_unit, 1.0));
     call.parallel(units, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "packlight/error.h"
+#include "runtime/network/fuse.h"
 
 namespace packlight::runtime {
 namespace {
@@ -15,23 +16,33 @@ constexpr int64_t kMostElements = int64_t{1}
 
 }  // namespace
 
-std::vector<const Operator*> all_operators() {
+namespace {
+
+std::vector<const Operator*> every_entry() {
   std::vector<const Operator*> entries;
   for (const auto family :
        {activation_operators(), attention_operators(), cast_operators(), convolution_operators(),
-        creation_operators(), elementwise_operators(), index_operators(), logic_operators(),
-        matrix_operators(), movement_operators(), normalization_operators(), order_operators(),
-        pooling_operators(), quantized_operators(), recurrent_operators(), reduction_operators(),
-        resampling_operators(), softmax_operators()}) {
+        creation_operators(), elementwise_operators(), fused_operators(), index_operators(),
+        logic_operators(), matrix_operators(), movement_operators(), normalization_operators(),
+        order_operators(), pooling_operators(), quantized_operators(), recurrent_operators(),
+        reduction_operators(), resampling_operators(), softmax_operators()}) {
     for (const Operator& entry : family) entries.push_back(&entry);
   }
+  return entries;
+}
+
+}  // namespace
+
+std::vector<const Operator*> all_operators() {
+  std::vector<const Operator*> entries = every_entry();
+  std::erase_if(entries, [](const Operator* entry) { return entry->domain == kFusedDomain; });
   return entries;
 }
 
 const Operator* find_operator(std::string_view op, std::string_view domain) {
   static const auto table = [] {
     std::unordered_multimap<std::string_view, const Operator*> entries;
-    for (const Operator* entry : all_operators()) entries.emplace(entry->op, entry);
+    for (const Operator* entry : every_entry()) entries.emplace(entry->op, entry);
     return entries;
   }();
   const auto [begin, end] = table.equal_range(op);

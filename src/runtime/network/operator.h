@@ -115,7 +115,7 @@ bool infer(const Operator& op, const io::NetworkNode& node, std::span<const Tens
 void run(const Operator& op, const RunCall& call);
 
 // Every operator that is implemented, family by family. The engine runs If and Loop itself: they
-// are not among them.
+// are not among them; nor are those that only fuse() makes.
 std::vector<const Operator*> all_operators();
 // nullptr for an operator that is not implemented.
 const Operator* find_operator(std::string_view op, std::string_view domain);
@@ -127,6 +127,7 @@ std::span<const Operator> cast_operators();
 std::span<const Operator> convolution_operators();
 std::span<const Operator> creation_operators();
 std::span<const Operator> elementwise_operators();
+std::span<const Operator> fused_operators();
 std::span<const Operator> index_operators();
 std::span<const Operator> logic_operators();
 std::span<const Operator> matrix_operators();

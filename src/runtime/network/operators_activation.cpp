@@ -7,9 +7,19 @@ namespace packlight::runtime {
 namespace {
 
 using codec::DType;
+using kernels::ActivationKind;
 
 float number_of(const OperatorCall& call, std::string_view attribute, double fallback) {
   return static_cast<float>(call.node.number(attribute, fallback));
+}
+
+// By the kernels.
+void activate(const RunCall& call, const kernels::Activation& activation) {
+  const float* x = call.input(0).as<float>();
+  float* y = call.output(0).as<float>();
+  call.parallel(call.output(0).elements(), kElementGrain, [&](int64_t begin, int64_t end) {
+    kernels::active().activate(activation, x + begin, end - begin, y + begin);
+  });
 }
 
 template <class Fn>
@@ -24,11 +34,13 @@ struct Relu {
   }
 };
 
+void relu(const RunCall& call) {
+  if (call.input(0).dtype != DType::kF32) return number_unary<Relu>(call);
+  activate(call, {ActivationKind::kClamp, 0, std::numeric_limits<float>::infinity()});
+}
+
 void leaky_relu(const RunCall& call) {
-  of_floats(call, [alpha = number_of(call, "alpha", 0.01)](float x) {
-    const float low = alpha * x;
-    return select(x > 0, x, low);
-  });
+  activate(call, {ActivationKind::kLeakyRelu, number_of(call, "alpha", 0.01)});
 }
 
 void thresholded_relu(const RunCall& call) {
@@ -55,11 +67,12 @@ void prelu(const RunCall& call) {
 }
 
 void hard_sigmoid(const RunCall& call) {
-  const float alpha = number_of(call, "alpha", 0.2), beta = number_of(call, "beta", 0.5);
-  of_floats(call, [=](float x) { return clamped(alpha * x + beta, 0, 1); });
+  activate(call, {ActivationKind::kHardSigmoid, number_of(call, "alpha", 0.2),
+                  number_of(call, "beta", 0.5)});
 }
 
-float hard_swish(float x) { return x * clamped(x + 3, 0, 6) / 6; }
+void hard_swish(const RunCall& call) { activate(call, {ActivationKind::kHardSwish}); }
+void sigmoid(const RunCall& call) { activate(call, {ActivationKind::kSigmoid}); }
 float soft_sign(float x) { return x / (1 + magnitude(x)); }
 float soft_plus(float x) { return x > 20 ? x : std::log1p(fast_exp(x)); }
 
@@ -130,6 +143,8 @@ void clip(const RunCall& call) {
             high = call.has(2) ? *call.input(2).as<T>() : most;
     if (low != low || high != high)
       return apply_unary<T, T>(call, [nan = low != low ? low : high](T) { return nan; });
+    if constexpr (std::is_same_v<T, float>)
+      return activate(call, {ActivationKind::kClamp, low, high});
     apply_unary<T, T>(call, [low, high](T x) {
       const T raised = x < low ? low : x;
       return raised > high ? high : raised;
@@ -145,13 +160,13 @@ constexpr Operator kOperators[] = {
     {"Exp", float_shape, float_unary<fast_exp>, false, true},
     {"Gelu", gelu_shape, gelu, false, true},
     {"HardSigmoid", float_shape, hard_sigmoid, false, true},
-    {"HardSwish", float_shape, float_unary<hard_swish>, false, true},
+    {"HardSwish", float_shape, hard_swish, false, true},
     {"LeakyRelu", float_shape, leaky_relu, false, true},
     {"Mish", float_shape, float_unary<mish>, false, true},
     {"PRelu", prelu_shape, prelu, false, true},
-    {"Relu", same_shape, number_unary<Relu>, false, true},
+    {"Relu", same_shape, relu, false, true},
     {"Selu", float_shape, selu, false, true},
-    {"Sigmoid", float_shape, float_unary<fast_sigmoid>, false, true},
+    {"Sigmoid", float_shape, sigmoid, false, true},
     {"Softplus", float_shape, float_unary<soft_plus>, false, true},
     {"Softsign", float_shape, float_unary<soft_sign>, false, true},
     {"Tanh", float_shape, float_unary<fast_tanh>, false, true},

@@ -2,6 +2,8 @@
 
 #include "runtime/network/convolution.h"
 #include "runtime/network/float_input.h"
+#include "runtime/network/fuse.h"
+#include "runtime/network/fused_activation.h"
 #include "runtime/network/matrix_product.h"
 #include "runtime/network/operator.h"
 
@@ -43,10 +45,10 @@ bool conv_shape(const ShapeCall& call) {
 
 void conv(const RunCall& call) {
   const Convolution it = convolution_of(call, call.input(0), call.input(1));
-  start_maps(call, it.maps, it.window.stop_count());
-  std::vector<float> x_buffer, w_buffer;
-  const float *x = float_input(call, 0, x_buffer), *weight = float_input(call, 1, w_buffer);
-  convolve(call, it, x, weight, call.output(0).as<float>());
+  std::vector<float> x_buffer, w_buffer, bias_buffer;
+  const float *x = float_input(call, 0, x_buffer), *weight = float_input(call, 1, w_buffer),
+              *bias = call.has(2) ? float_input(call, 2, bias_buffer) : nullptr;
+  convolve_f32(call, it, x, weight, bias, fused_activation(call.node), call.output(0).as<float>());
 }
 
 // X [batch, channels, spatial...] under W [channels, maps / groups, kernel...].
@@ -125,6 +127,7 @@ void conv_transpose(const RunCall& call) {
 
 constexpr Operator kOperators[] = {
     {.op = "Conv", .shape = conv_shape, .run = conv, .takes_packed = true},
+    {.op = "Conv", .shape = conv_shape, .run = conv, .domain = kFusedDomain, .takes_packed = true},
     {.op = "ConvTranspose",
      .shape = conv_transpose_shape,
      .run = conv_transpose,
