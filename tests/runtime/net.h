@@ -36,6 +36,7 @@ constexpr codec::DType dtype_of() {
   if constexpr (std::is_same_v<T, float>) return codec::DType::kF32;
   if constexpr (std::is_same_v<T, int64_t>) return codec::DType::kI64;
   if constexpr (std::is_same_v<T, int32_t>) return codec::DType::kI32;
+  if constexpr (std::is_same_v<T, int8_t>) return codec::DType::kI8;
   return codec::DType::kU8;
 }
 

@@ -40,7 +40,7 @@ class Fuser {
  private:
   // What a QuantizeLinear and a DequantizeLinear make for nodes that compute in floats.
   void fuse_rounding(const Producers& producers, io::NetworkNode& node) {
-    if (node.op != "DequantizeLinear" || !node.domain.empty()) return;
+    if (node.op != "DequantizeLinear" || !node.domain.empty() || node.outputs.size() != 1) return;
     const auto rounded = rounded_value(network_, producers, node.outputs[0]);
     if (!rounded || !may_be_float(network_, rounded->source)) return;
     node.op = "RoundToCodes";
@@ -60,7 +60,8 @@ class Fuser {
       const io::NetworkNode& node = network_.nodes[i];
       const bool rounding =
           node.op == "QuantizeLinear" || node.op == "DequantizeLinear" || node.op == "RoundToCodes";
-      if (rounding && readers_[node.outputs[0]].empty()) {
+      if (rounding && node.outputs.size() == 1 && node.outputs[0] != io::kNoValue &&
+          readers_[node.outputs[0]].empty()) {
         gone_[i] = true;
         continue;
       }

@@ -137,10 +137,20 @@ uint64_t rewrite(io::Network& network, NetworkNode& node, const char* op, const 
   return bytes;
 }
 
+// A bias that is a constant vector of `columns`, or none (true), or another (false).
+bool vector_or_none(const io::Network& network, int32_t value, int64_t columns) {
+  if (value == io::kNoValue) return true;
+  const TensorRecord* record = constant_of(network, value);
+  return record != nullptr && record->dtype == DType::kF32 &&
+         record->shape == std::vector<int64_t>{columns};
+}
+
 std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const RoundedValue& x,
                                   const CodedWeight& weight) {
   const std::vector<int64_t> shape = weight.codes.shape;
   if (shape.size() < 3 || shape.size() > 4 || node.integer("group", 1) != 1) return {};
+  if (!check_dims(shape).empty() || !vector_or_none(network, input_of(node, 2), shape[0]))
+    return {};
   if (weight.scale.elements() != 1 && weight.axis != 0) return {};
   const int64_t maps = shape[0], channels = shape[1],
                 taps = std::accumulate(shape.begin() + 2, shape.end(), int64_t{1},
@@ -177,7 +187,7 @@ std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const
 std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, const RoundedValue& x,
                                     const CodedWeight& weight, bool transposed, int32_t bias) {
   const std::vector<int64_t>& shape = weight.codes.shape;
-  if (shape.size() != 2) return {};
+  if (shape.size() != 2 || !check_dims(shape).empty()) return {};
   const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
   if (weight.scale.elements() != 1 && weight.axis != (transposed ? 0 : 1)) return {};
   if (inner > kMostTerms || inner == 0 || columns == 0) return {};
@@ -197,14 +207,6 @@ std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, con
       rewrite(network, node, "Int8MatMul", x, weight, std::move(prepared), inner, bias, code);
   node.attributes[kInner] = inner;
   return bytes;
-}
-
-// A bias that is a constant vector of `columns`, or none (true), or another (false).
-bool vector_or_none(const io::Network& network, int32_t value, int64_t columns) {
-  if (value == io::kNoValue) return true;
-  const TensorRecord* record = constant_of(network, value);
-  return record != nullptr && record->dtype == DType::kF32 &&
-         record->shape == std::vector<int64_t>{columns};
 }
 
 }  // namespace
@@ -243,7 +245,7 @@ std::optional<RoundedValue> rounded_value(const io::Network& network, const Prod
   if (!same(1) || !same(2) || scale == nullptr || scale->dtype != DType::kF32 ||
       scale->elements() != 1 || quantize->integer("block_size", 0) != 0)
     return {};
-  RoundedValue rounded{quantize->inputs[0], element<float>(*scale, 0), 0};
+  RoundedValue rounded{input_of(*quantize, 0), element<float>(*scale, 0), 0};
   if (!(rounded.scale > 0) || !std::isfinite(rounded.scale)) return {};
   if (input_of(*quantize, 2) == io::kNoValue) {
     const int64_t type = quantize->integer("output_dtype", 0);

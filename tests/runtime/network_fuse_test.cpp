@@ -1,0 +1,334 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "error_code.h"
+#include "runtime/net.h"
+
+namespace packlight::runtime {
+namespace {
+
+using test::Floats;
+using test::Net;
+using test::result;
+using Dims = std::vector<int64_t>;
+using Attributes = decltype(io::NetworkNode::attributes);
+
+int64_t size_of(const Dims& dims) {
+  return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
+}
+
+std::vector<std::string> operators_of(const Engine& engine) {
+  std::vector<std::string> ops;
+  for (const io::NetworkNode& node : engine.network().nodes) ops.push_back(node.op);
+  return ops;
+}
+
+Floats random_input(Dims dims, unsigned seed) {
+  std::mt19937 rng(seed);
+  Floats x{codec::DType::kF32, dims, std::vector<float>(size_of(dims))};
+  for (float& v : x.values) v = static_cast<float>(rng() % 2001) / 500 - 2;
+  return x;
+}
+
+template <class T>
+std::vector<T> random_values(int64_t count, unsigned seed) {
+  std::mt19937 rng(seed);
+  std::vector<T> values(count);
+  for (T& v : values) {
+    if constexpr (std::is_same_v<T, float>)
+      v = static_cast<float>(rng() % 2001) / 1000 - 1;
+    else
+      v = static_cast<T>(rng() % 255 - 127);
+  }
+  return values;
+}
+
+std::vector<io::NetworkDim> any_shape(size_t rank) { return std::vector<io::NetworkDim>(rank); }
+
+void expect_near(const std::vector<float>& got, const std::vector<float>& want, double bound) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_TRUE(std::abs(double{got[i]} - want[i]) <= bound)
+        << "index " << i << ": got " << got[i] << ", want " << want[i] << ", bound " << bound;
+}
+
+struct ConvCase {
+  Dims x, weight;
+  Dims strides = {1, 1}, dilations = {1, 1}, pads = {0, 0, 0, 0};
+  int64_t group = 1;
+  const char* after = "";
+
+  Attributes attributes() const {
+    return {{"strides", strides}, {"dilations", dilations}, {"pads", pads}, {"group", group}};
+  }
+  int64_t terms() const { return size_of(weight) / std::max<int64_t>(1, weight[0]); }
+};
+
+// Every way that a window moves: strides with more and fewer phases than taps, dilations, padding
+// wider than the image, channels that fill no quad, images of one row, several images and groups.
+const std::vector<ConvCase> kConvs = {
+    {{1, 3, 7, 9}, {5, 3, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1, "Relu"},
+    {{2, 8, 40, 31}, {16, 8, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1, "HardSwish"},
+    {{1, 3, 7, 9}, {5, 3, 1, 1}, {2, 3}},
+    {{2, 5, 11, 13}, {9, 5, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1, "HardSwish"},
+    {{1, 16, 40, 50}, {24, 16, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}},
+    {{1, 6, 12, 15}, {8, 6, 3, 3}, {2, 2}, {1, 1}, {1, 1, 0, 0}},
+    {{1, 4, 12, 15}, {8, 4, 5, 2}, {3, 2}, {1, 1}, {2, 0, 2, 1}},
+    {{1, 4, 12, 15}, {8, 4, 3, 3}, {1, 1}, {2, 3}, {2, 3, 2, 3}},
+    {{1, 4, 12, 15}, {8, 4, 3, 3}, {2, 3}, {3, 2}, {4, 4, 4, 4}},
+    {{1, 2, 2, 2}, {3, 2, 5, 5}, {1, 1}, {1, 1}, {4, 4, 4, 4}},
+    {{1, 7, 1, 33}, {8, 7, 1, 5}, {1, 1}, {1, 1}, {0, 2, 0, 2}},
+    {{1, 7, 33, 1}, {8, 7, 3, 1}, {2, 1}, {1, 1}, {1, 0, 1, 0}},
+    {{2, 6, 9, 8}, {6, 1, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 6},
+    {{1, 6, 9, 8}, {12, 1, 5, 5}, {2, 2}, {1, 1}, {2, 2, 2, 2}, 6, "HardSwish"},
+    {{1, 6, 9, 8}, {9, 2, 3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 3, "Relu"},
+    {{1, 20, 1, 1}, {30, 20, 1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1, "Relu"},
+    {{1, 3, 6, 6}, {4, 3, 6, 6}},
+    {{1, 2, 5, 5}, {2, 2, 2, 2}, {1, 1}, {1 << 20, 1 << 20}, {1 << 20, 1 << 20, 0, 0}},
+};
+
+// By its definition, in double.
+std::vector<float> convolved(const ConvCase& c, const std::vector<float>& x,
+                             const std::vector<float>& w, const std::vector<float>& bias) {
+  const int64_t channels = c.x[1], maps = c.weight[0], per_group = c.weight[1];
+  const auto stops = [&](size_t axis) {
+    return (c.x[2 + axis] + c.pads[axis] + c.pads[2 + axis] -
+            ((c.weight[2 + axis] - 1) * c.dilations[axis] + 1)) /
+               c.strides[axis] +
+           1;
+  };
+  std::vector<float> y;
+  for (int64_t image = 0; image < c.x[0]; ++image) {
+    for (int64_t map = 0; map < maps; ++map) {
+      for (int64_t row = 0; row < stops(0); ++row) {
+        for (int64_t column = 0; column < stops(1); ++column) {
+          double sum = bias[map];
+          for (int64_t k = 0; k < per_group; ++k) {
+            const int64_t channel = map / (maps / c.group) * per_group + k;
+            for (int64_t i = 0; i < c.weight[2]; ++i) {
+              for (int64_t j = 0; j < c.weight[3]; ++j) {
+                const int64_t h = row * c.strides[0] + i * c.dilations[0] - c.pads[0],
+                              v = column * c.strides[1] + j * c.dilations[1] - c.pads[1];
+                if (h < 0 || h >= c.x[2] || v < 0 || v >= c.x[3]) continue;
+                sum += static_cast<double>(
+                           x[((image * channels + channel) * c.x[2] + h) * c.x[3] + v]) *
+                       w[((map * per_group + k) * c.weight[2] + i) * c.weight[3] + j];
+              }
+            }
+          }
+          const std::string after = c.after;
+          if (after == "Relu") sum = std::max(sum, 0.0);
+          if (after == "HardSwish") sum *= std::clamp(sum + 3, 0.0, 6.0) / 6;
+          y.push_back(static_cast<float>(sum));
+        }
+      }
+    }
+  }
+  return y;
+}
+
+TEST(NetworkFuseTest, ConvolutionsOfFloatsAreTheirDefinition) {
+  for (size_t i = 0; i < kConvs.size(); ++i) {
+    const ConvCase& c = kConvs[i];
+    const auto weights = random_values<float>(size_of(c.weight), 1),
+               bias = random_values<float>(c.weight[0], 2);
+    for (const int threads : {1, 3}) {
+      Net net;
+      const int32_t x = net.input("x", any_shape(4));
+      int32_t y =
+          net.node("Conv", {x, net.constant(weights, c.weight), net.constant(bias, {c.weight[0]})},
+                   c.attributes());
+      if (*c.after != '\0') y = net.node(c.after, {y});
+      Engine engine = net.finish(y, threads);
+      EXPECT_EQ(operators_of(engine), std::vector<std::string>{"Conv"});
+      Floats in = random_input(c.x, 3);
+      engine.run(std::vector{in.view()});
+      // |x| <= 2, |w| <= 1; an activation's slope is at most 1.5.
+      const double bound =
+          4.0 * static_cast<double>(c.terms() + 2) * 0x1p-24 * 2 * static_cast<double>(c.terms());
+      SCOPED_TRACE("case " + std::to_string(i));
+      ASSERT_NO_FATAL_FAILURE(
+          expect_near(result(engine), convolved(c, in.values, weights, bias), bound));
+    }
+  }
+}
+
+// x -> Quantize -> Dequantize -> layer, whose weight is codes behind a Dequantize. Where the scale
+// is an input of the network it may change, and nothing can be fused.
+struct Quantized {
+  Net net;
+  int32_t x, scale, rounded, weight;
+
+  template <class Zero>
+  Quantized(bool fusable, size_t rank, Zero zero_point, const std::vector<int8_t>& codes,
+            const Dims& dims, const std::vector<float>& scales, int64_t axis) {
+    x = net.input("x", any_shape(rank));
+    scale = fusable ? net.constant<float>({kScale}, {}) : net.input("scale", {});
+    const int32_t zero = net.constant<Zero>({zero_point}, {});
+    rounded =
+        net.node("DequantizeLinear", {net.node("QuantizeLinear", {x, scale, zero}), scale, zero});
+    const Dims along = scales.size() == 1 ? Dims{} : Dims{static_cast<int64_t>(scales.size())};
+    weight = net.node("DequantizeLinear", {net.constant(codes, dims), net.constant(scales, along)},
+                      {{"axis", axis}});
+  }
+  std::vector<float> run(Engine& engine, Floats in) {
+    Floats scale_value{codec::DType::kF32, {}, {kScale}};
+    std::vector<Tensor> inputs{in.view()};
+    if (engine.network().inputs.size() == 2) inputs.push_back(scale_value.view());
+    engine.run(inputs);
+    return result(engine);
+  }
+  static constexpr float kScale = 0.017f;
+};
+
+template <class Zero>
+void expect_codes_as_floats(const ConvCase& c, Zero zero, int threads) {
+  const auto codes = random_values<int8_t>(size_of(c.weight), 4);
+  std::vector<float> scales = random_values<float>(c.weight[0], 5);
+  for (float& s : scales) s = std::abs(s) / 100 + 1e-4f;
+  const auto bias = random_values<float>(c.weight[0], 6);
+  std::vector<float> outputs[2];
+  for (const bool fused : {false, true}) {
+    Quantized q(fused, 4, zero, codes, c.weight, scales, 0);
+    int32_t y = q.net.node("Conv", {q.rounded, q.weight, q.net.constant(bias, {c.weight[0]})},
+                           c.attributes());
+    if (*c.after != '\0') y = q.net.node(c.after, {y});
+    Engine engine = q.net.finish(y, threads);
+    const auto ops = operators_of(engine);
+    ASSERT_EQ(ops == std::vector<std::string>{"Int8Conv"}, fused) << ops.size() << " nodes";
+    outputs[fused] = q.run(engine, random_input(c.x, 7));
+  }
+  // |x| <= 2, |w| <= 127 * 0.0101
+  const double bound =
+      4.0 * static_cast<double>(c.terms() + 2) * 0x1p-24 * 2.6 * static_cast<double>(c.terms());
+  ASSERT_NO_FATAL_FAILURE(expect_near(outputs[1], outputs[0], bound));
+}
+
+TEST(NetworkFuseTest, ConvolutionsOfCodesAreThoseOfTheFloatsTheyStandFor) {
+  int fused = 0;
+  for (size_t i = 0; i < kConvs.size(); ++i) {
+    const ConvCase& c = kConvs[i];
+    if (c.group != 1 || c.dilations[0] > 64) continue;
+    SCOPED_TRACE("case " + std::to_string(i));
+    ASSERT_NO_FATAL_FAILURE(expect_codes_as_floats<uint8_t>(c, 131, 1));
+    ASSERT_NO_FATAL_FAILURE(expect_codes_as_floats<int8_t>(c, 0, 3));
+    ++fused;
+  }
+  EXPECT_EQ(fused, 14);
+}
+
+TEST(NetworkFuseTest, MatrixProductsOfCodesAreThoseOfTheFloatsTheyStandFor) {
+  struct Case {
+    const char* op;
+    Dims x;
+    int64_t columns;
+    bool transposed, per_column, bias;
+  };
+  for (const Case& c : std::vector<Case>{{"MatMul", {3, 5, 18}, 7, false, true, false},
+                                         {"MatMul", {1, 40, 64}, 100, false, false, false},
+                                         {"Gemm", {1, 19}, 150, true, true, true},
+                                         {"Gemm", {33, 16}, 10, false, true, false}}) {
+    const int64_t inner = c.x.back();
+    const Dims dims = c.transposed ? Dims{c.columns, inner} : Dims{inner, c.columns};
+    const auto codes = random_values<int8_t>(inner * c.columns, 1);
+    std::vector<float> scales = random_values<float>(c.per_column ? c.columns : 1, 2);
+    for (float& s : scales) s = std::abs(s) / 100 + 1e-4f;
+    for (const int threads : {1, 3}) {
+      std::vector<float> outputs[2];
+      for (const bool fused : {false, true}) {
+        Quantized q(fused, c.x.size(), uint8_t{120}, codes, dims, scales, c.transposed ? 0 : 1);
+        std::vector<int32_t> inputs{q.rounded, q.weight};
+        if (c.bias)
+          inputs.push_back(q.net.constant(random_values<float>(c.columns, 3), {c.columns}));
+        Attributes attributes;
+        if (c.transposed) attributes["transB"] = int64_t{1};
+        int32_t y = q.net.node(c.op, inputs, attributes);
+        y = q.net.node("Relu", {y});
+        Engine engine = q.net.finish(y, threads);
+        ASSERT_EQ(operators_of(engine) == std::vector<std::string>{"Int8MatMul"}, fused);
+        outputs[fused] = q.run(engine, random_input(c.x, 4));
+      }
+      const auto terms = static_cast<double>(inner);
+      ASSERT_NO_FATAL_FAILURE(
+          expect_near(outputs[1], outputs[0], 4 * (terms + 2) * 0x1p-24 * 2.6 * terms));
+    }
+  }
+}
+
+// Codes that flow through a node of floats are rounded in one step; what somebody else reads stays.
+TEST(NetworkFuseTest, ARoundedValueStaysForWhoReadsIt) {
+  for (const bool fused : {false, true}) {
+    Quantized q(fused, 4, uint8_t{131}, {1}, {1}, {1.f}, 0);
+    const int32_t y = q.net.node("MaxPool", {q.rounded}, {{"kernel_shape", Dims{2, 2}}});
+    Engine engine = q.net.finish(std::vector{y, q.rounded});
+    const auto ops = operators_of(engine);
+    EXPECT_EQ(std::count(ops.begin(), ops.end(), "RoundToCodes"), fused ? 1 : 0);
+    EXPECT_EQ(std::count(ops.begin(), ops.end(), "QuantizeLinear"), fused ? 0 : 1);
+    const Floats in = random_input({1, 1, 3, 3}, 1);
+    q.run(engine, in);
+    const std::vector<float> rounded = result(engine, 1);
+    for (size_t i = 0; i < rounded.size(); ++i) {
+      const float code =
+          std::clamp(std::nearbyint(in.values[i] / Quantized::kScale), -131.f, 124.f);
+      EXPECT_EQ(rounded[i], code * Quantized::kScale) << i;
+    }
+  }
+}
+
+TEST(NetworkFuseTest, AValueThatIsReadTwiceKeepsItsNode) {
+  for (const bool output : {false, true}) {
+    Net net;
+    const int32_t x = net.input("x", any_shape(4));
+    const int32_t y = net.node("Conv", {x, net.constant<float>({-1}, {1, 1, 1, 1})});
+    const int32_t z = net.node("Relu", {y});
+    Engine engine = output ? net.finish(std::vector{z, y}) : net.finish(net.node("Add", {z, y}));
+    EXPECT_EQ(operators_of(engine)[1], "Relu");
+    Floats in{codec::DType::kF32, {1, 1, 1, 2}, {3, -5}};
+    engine.run(std::vector{in.view()});
+    EXPECT_EQ(result(engine), output ? (std::vector<float>{0, 5}) : (std::vector<float>{-3, 10}));
+  }
+}
+
+TEST(NetworkFuseTest, BoundsThatAreNoConstantsStayANode) {
+  Net net;
+  const int32_t x = net.input("x", any_shape(4)), high = net.input("high", {});
+  const int32_t y = net.node("Conv", {x, net.constant<float>({1}, {1, 1, 1, 1})});
+  Engine engine = net.finish(net.node("Clip", {y, net.constant<float>({-1}, {}), high}));
+  EXPECT_EQ(operators_of(engine), (std::vector<std::string>{"Conv", "Clip"}));
+  Floats in{codec::DType::kF32, {1, 1, 1, 3}, {3, -5, 1}}, bound{codec::DType::kF32, {}, {2}};
+  engine.run(std::vector{in.view(), bound.view()});
+  EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
+}
+
+// A package may hold such nodes as fuse() makes: what they say is checked.
+TEST(NetworkFuseTest, FusedNodesOfAFileAreChecked) {
+  const auto run = [](int64_t weights, double scale, int64_t zero, int64_t kind) {
+    Net net;
+    const int32_t x = net.input("x", any_shape(4));
+    const int32_t y =
+        net.node("Int8Conv",
+                 {x, net.constant(std::vector<int8_t>(weights), {2, weights / 2}),
+                  net.constant<int32_t>({0, 0}, {2}), net.constant<float>({1, 1}, {2})},
+                 {{"x_scale", scale},
+                  {"x_zero", zero},
+                  {"weight_shape", Dims{2, 3, 1, 1}},
+                  {"activation", kind}},
+                 "packlight");
+    Engine engine = net.finish(y);
+    Floats in = random_input({1, 3, 2, 2}, 1);
+    engine.run(std::vector{in.view()});
+  };
+  run(8, 0.5, 3, 0);
+  const auto invalid = ErrorCode::kInvalidArgument;
+  test::expect_error(invalid, {"Int8Conv", "[2, 3]", "[2, 4]"}, [&] { run(6, 0.5, 3, 0); });
+  test::expect_error(invalid, {"scale 0"}, [&] { run(8, 0, 3, 0); });
+  test::expect_error(invalid, {"nan"}, [&] { run(8, std::nan(""), 3, 0); });
+  test::expect_error(invalid, {"zero point 300"}, [&] { run(8, 0.5, 300, 0); });
+  test::expect_error(ErrorCode::kCorrupt, {"99"}, [&] { run(8, 0.5, 3, 99); });
+}
+
+}  // namespace
+}  // namespace packlight::runtime
