@@ -33,6 +33,7 @@ class NetworkQuantizer {
   NetworkReport run(Graph& result) {
     exec::check_finite(original_, 0, static_cast<graph::NodeId>(original_.nodes().size()));
     if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
+    if (options_.smooth) smooth_channels();
     layers_ = find_layers(original_, options_.precision);
     plan_precisions(original_, layers_, options_.edge, options_.overrides);
     if (options_.dynamic) {
@@ -80,6 +81,14 @@ class NetworkQuantizer {
          "AdaRound, "
          "bias correction, repairs and training",
          original_.name);
+  }
+
+  void smooth_channels() {
+    if (batches_ == nullptr) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] '{}': calibration samples are needed for smoothing", original_.name);
+    }
+    report_.smoothed = smooth(original_, *batches_, *options_.smooth);
   }
 
   void round_weights() {
@@ -279,6 +288,7 @@ Json options_to_json(const NetworkOptions& options) {
     json["adaround_iterations"] = options.rounding.iterations;
     json["seed"] = options.rounding.seed;
   }
+  if (options.smooth) json["smooth"] = options.smooth->strength;
   if (options.dynamic) json["dynamic"] = true;
   if (options.correction) json["correct_until"] = options.correction->goal;
   if (options.qat) json["qat"] = options_to_json(*options.qat);
@@ -339,6 +349,11 @@ Json report_to_json(const NetworkReport& report) {
   }
   if (report.correction) json["correction"] = correction_to_json(*report.correction);
   json["equalized_pairs"] = report.equalized_pairs;
+  if (report.smoothed) {
+    json["smoothed"] = {{"values", report.smoothed->values},
+                        {"multiplications", report.smoothed->multiplications},
+                        {"largest_factor", report.smoothed->largest_factor}};
+  }
   return json;
 }
 

@@ -12,6 +12,7 @@
 #include "quantize/correct_layers.h"
 #include "quantize/network_layers.h"
 #include "quantize/qat.h"
+#include "quantize/smooth.h"
 
 namespace packlight::quantize {
 
@@ -26,9 +27,10 @@ struct NetworkOptions {
   ScaleMethod scales = ScaleMethod::kSearch;
   calib::ObserverKind observer = calib::ObserverKind::kMinMax;
   calib::ObserverOptions observing;
-  bool equalize = false;      // equalize.h, first
-  bool adaround = false;      // reconstruct_layers.h
-  bool bias_correct = false;  // bias_correction.h, last
+  bool equalize = false;                // equalize.h, first
+  std::optional<SmoothOptions> smooth;  // smooth.h, after it
+  bool adaround = false;                // reconstruct_layers.h
+  bool bias_correct = false;            // bias_correction.h, last
   AdaRoundOptions rounding;
   std::optional<Budget> correction;  // correct_layers.h, after AdaRound, instead of bias_correct
   bool dynamic = false;              // insert_dynamic.h: activations are quantized as they come
@@ -61,6 +63,7 @@ struct NetworkReport {
   std::optional<double> int8_mac_share;  // of the multiply-accumulates whose both factors have at
                                          // most 8 bits
   int equalized_pairs = 0;
+  std::optional<SmoothReport> smoothed;
   std::optional<QatReport> training;
   std::optional<CorrectionReport> correction;
   std::vector<std::string> notices;

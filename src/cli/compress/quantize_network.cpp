@@ -73,6 +73,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   options.observer = calib::parse_observer(flags.observer);
   options.observing.percentile = flags.percentile;
   options.equalize = flags.equalize;
+  if (flags.smooth) options.smooth = quantize::SmoothOptions{*flags.smooth};
   options.bias_correct = flags.bias_correct;
   options.adaround = flags.adaround;
   options.rounding.iterations = flags.adaround_iterations;
@@ -290,6 +291,11 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "more int8, the others int4; --override comes after it"));
   keep(verb.add_flag("--equalize", flags.equalize,
                      "even out channels across layers before rounding"));
+  keep(verb.add_option(
+           "--smooth", flags.smooth,
+           "even out the channels of activations before rounding, in the weights' stead: "
+           "0 (not at all) to 1 (entirely; depthwise convolutions always are)"))
+      ->check(CLI::Range(0.0, 1.0));
   keep(verb.add_flag("--adaround", flags.adaround,
                      "choose for each weight whether it goes up or down"));
   keep(verb.add_option("--adaround-iterations", flags.adaround_iterations, "a layer"))

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@ struct QuantizeNetworkFlags {
   std::string qat_method = "lsq", optimizer = "sgd";
   double learning_rate = 0.01, weight_decay = 1e-4, temperature = 1;
   std::string correct_until, validation;
+  std::optional<double> smooth;
   bool qat_distil = false, dynamic = false;
   data::Augment augment;
   bool per_tensor = false, regions = false, equalize = false, bias_correct = false,
