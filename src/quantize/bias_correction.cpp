@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/fail.h"
 #include "base/progress.h"
+#include "calib/activation_store.h"
 #include "exec/executor.h"
 
 namespace packlight::quantize {
@@ -82,13 +84,49 @@ NodeId node_named(const Graph& graph, const std::string& name) {
   fail(ErrorCode::kInternal, "[quantize] no node is named '{}'", name);
 }
 
-// What a node makes, when the network runs up to it.
-at::Tensor output_of(exec::Executor& executor, const Graph& graph, NodeId node,
-                     const calib::Inputs& inputs) {
+bool is_corrected(const NetworkLayer& layer) {
+  return has_channels(layer) && layer.precision.weight_bits > 0;
+}
+
+exec::Values graph_inputs(const Graph& graph, const calib::Inputs& inputs) {
   exec::Values live;
   for (const ValueId id : graph.inputs) live[id] = inputs.at(graph.value(id).name);
-  executor.run_nodes(0, node + 1, live);
-  return live.at(graph.node(node).outputs[0]);
+  return live;
+}
+
+// The mean of each channel over all that was added.
+class ChannelMean {
+ public:
+  void add(const Node& node, const at::Tensor& y) {
+    const at::Tensor part = channel_sums(node, y);
+    sum_ = sum_.defined() ? sum_ + part : part;
+    count_ += y.numel() / part.numel();
+  }
+  bool empty() const { return count_ == 0; }
+  at::Tensor mean() const { return sum_ / static_cast<double>(count_); }
+
+ private:
+  at::Tensor sum_;
+  int64_t count_ = 0;
+};
+
+// Of what each layer of the float network makes, by layer.
+std::vector<ChannelMean> float_means(const Graph& original, const std::vector<NetworkLayer>& layers,
+                                     const std::vector<calib::Inputs>& inputs) {
+  std::vector<ChannelMean> means(layers.size());
+  exec::Executor executor(original);
+  for (const calib::Inputs& batch : inputs) {
+    exec::Values live = graph_inputs(original, batch);
+    NodeId begin = 0;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (!is_corrected(layers[i])) continue;
+      const Node& node = original.node(layers[i].node);
+      executor.run_nodes(begin, layers[i].node + 1, live);
+      begin = layers[i].node + 1;
+      means[i].add(node, live.at(node.outputs[0]));
+    }
+  }
+  return means;
 }
 
 }  // namespace
@@ -97,29 +135,37 @@ std::unordered_map<std::string, at::Tensor> correct_biases(const Graph& original
                                                            const std::vector<NetworkLayer>& layers,
                                                            const calib::Batches& batches,
                                                            int64_t samples, bool quiet) {
-  base::Progress progress("Correcting biases", layers.size());
+  constexpr uint64_t kMemory = uint64_t{1} << 30;  // of activations; more go to a temporary file
+  std::vector<calib::Inputs> inputs;
+  batches([&](const calib::Inputs& batch) {
+    inputs.push_back(batch);
+    samples -= calib::sample_count(batch);
+    return samples > 0;
+  });
+  base::Progress progress("Correcting biases", layers.size() + 1);
   progress.set_quiet(quiet);
-  exec::Executor exact(original);
+  const std::vector<ChannelMean> exact = float_means(original, layers, inputs);
+  progress.advance();
+  calib::ActivationStore store(inputs.size(), kMemory, std::filesystem::temp_directory_path());
+  for (size_t i = 0; i < inputs.size(); ++i) store.put(i, graph_inputs(quantized, inputs[i]));
   std::unordered_map<std::string, at::Tensor> shifts;
-  for (const NetworkLayer& layer : layers) {
-    progress.advance();
-    if (!has_channels(layer) || layer.precision.weight_bits == 0) continue;
-    const NodeId in_quantized = node_named(quantized, layer.name);
-    exec::Executor rounded(quantized);
-    at::Tensor sum;
-    int64_t count = 0, left = samples;
-    batches([&](const calib::Inputs& inputs) {
-      const at::Tensor y = output_of(exact, original, layer.node, inputs);
-      const at::Tensor shift = output_of(rounded, quantized, in_quantized, inputs) - y;
-      const at::Tensor part = channel_sums(original.node(layer.node), shift);
-      sum = sum.defined() ? sum + part : part;
-      count += y.numel() / part.numel();
-      left -= calib::sample_count(inputs);
-      return left > 0;
-    });
-    if (count == 0) continue;
-    shifts[layer.name] = (sum / static_cast<double>(count)).to(at::kFloat);
-    subtract_from_bias(quantized, layer.name, shifts[layer.name]);
+  NodeId begin = 0;  // what is stored is alive before this node
+  for (size_t i = 0; i < layers.size(); ++i, progress.advance()) {
+    if (!is_corrected(layers[i]) || exact[i].empty()) continue;
+    const NodeId id = node_named(quantized, layers[i].name);
+    exec::Executor executor(quantized);
+    ChannelMean rounded;
+    for (size_t batch = 0; batch < inputs.size(); ++batch) {
+      exec::Values live = store.take(batch);
+      executor.run_nodes(begin, id, live);
+      exec::Values after = live;  // the layer itself runs again, corrected
+      executor.run_nodes(id, id + 1, after);
+      rounded.add(quantized.node(id), after.at(quantized.node(id).outputs[0]));
+      store.put(batch, std::move(live));
+    }
+    begin = id;
+    shifts[layers[i].name] = (rounded.mean() - exact[i].mean()).to(at::kFloat);
+    subtract_from_bias(quantized, layers[i].name, shifts[layers[i].name]);
   }
   return shifts;
 }

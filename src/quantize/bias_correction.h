@@ -14,7 +14,8 @@ namespace packlight::quantize {
 // Layer after layer, in order: subtracts from the bias what quantization adds to each output
 // channel on average, E[y' - y], y' with all earlier layers corrected, y the float network's, over
 // the first `samples` calibration samples. Layers whose weight is no right factor, or is float, are
-// left. Memory: one batch's run of both networks. Cost: for each layer both networks up to it.
+// left. Memory: the samples, and up to 1 GB of activations (the rest goes to a temporary file).
+// Cost: one run of both networks over the samples.
 // Source: arXiv:1906.04721, section 4.2, in its empirical form (appendix D), which sees the error
 // of activations, too: with float activations E[y' - y] of the first layer is E[(w' - w) x].
 // Returns what it subtracted, by layer.
