@@ -101,10 +101,13 @@ struct ProductInt8 {
   Activation activation;
 };
 
-// q = min(max(round_half_even(x / scale) + zero, low), high), 0 <= low <= high <= 255.
+// q = min(max(round_half_even(factor x / scale) + zero, low), high), 0 <= low <= high <= 255.
 struct CodeRange {
   float scale = 1;
   int32_t zero = 0, low = 0, high = 255;
+  // Null: 1. Else one for each row (quantize_quads) or element (quantize_codes); round_to_codes
+  // knows none.
+  const float* factors = nullptr;
 };
 
 }  // namespace packlight::kernels

@@ -269,48 +269,61 @@ TEST_P(ProductTest, CodesOverBlocksOfColumnsWithActivation) {
 
 TEST_P(ProductTest, QuadsAreQuantizedAsDefined) {
   std::mt19937 rng(8);
-  const CodeRange range = {0.05f, 100, 3, 250};
-  for (const int64_t rows : {1, 2, 3, 4}) {
-    for (const int64_t n : kColumnCounts) {
-      const int64_t stride = n + 1;
-      std::vector<float> x = random_floats((rows - 1) * stride + n, rng, 4);
-      x[0] = 0.05f * 2.5f;  // a tie
-      x.back() = -1e30f;
-      std::vector<uint8_t> out(4 * n + 1, 77);
+  const float factors[] = {1.5f, 1, 0.25f, -3};
+  for (const bool with_factors : {false, true}) {
+    CodeRange range = {0.05f, 100, 3, 250};
+    if (with_factors) range.factors = factors;
+    for (const int64_t rows : {1, 2, 3, 4}) {
+      for (const int64_t n : kColumnCounts) {
+        const int64_t stride = n + 1;
+        std::vector<float> x = random_floats((rows - 1) * stride + n, rng, 4);
+        x[0] = 0.05f * 2.5f;  // a tie
+        x.back() = -1e30f;
+        std::vector<uint8_t> out(4 * n + 1, 77);
 
-      isa().quantize_quads(x.data(), stride, rows, n, range, out.data());
+        isa().quantize_quads(x.data(), stride, rows, n, range, out.data());
 
-      for (int64_t i = 0; i < 4 * n; ++i) {
-        const int64_t row = i % 4;
-        const float code =
-            row < rows ? std::nearbyint(x[row * stride + i / 4] / range.scale) + 100 : 100;
-        ASSERT_EQ(out[i], stored(isa(), static_cast<int>(std::clamp(code, 3.f, 250.f))))
-            << "index " << i << " of " << rows << " rows of " << n;
+        for (int64_t i = 0; i < 4 * n; ++i) {
+          const int64_t row = i % 4;
+          float code = 100;
+          if (row < rows) {
+            const float v = x[row * stride + i / 4] * (with_factors ? factors[row] : 1);
+            code = std::nearbyint(v / range.scale) + 100;
+          }
+          ASSERT_EQ(out[i], stored(isa(), static_cast<int>(std::clamp(code, 3.f, 250.f))))
+              << "index " << i << " of " << rows << " rows of " << n;
+        }
+        ASSERT_EQ(out[4 * n], 77);
       }
-      ASSERT_EQ(out[4 * n], 77);
     }
   }
 }
 
 TEST_P(ProductTest, CodesInARowAndWhatTheyStandFor) {
   std::mt19937 rng(9);
-  const CodeRange range = {0.05f, 100, 3, 250};
-  for (const int64_t n : kColumnCounts) {
-    std::vector<float> x = random_floats(n, rng, 4), y(n + 1, kUntouched);
-    x[0] = 0.05f * 2.5f;  // a tie
-    x.back() = 1e30f;
-    std::vector<uint8_t> out(n + 1, 77);
+  for (const bool with_factors : {false, true}) {
+    for (const int64_t n : kColumnCounts) {
+      std::vector<float> x = random_floats(n, rng, 4), y(n + 1, kUntouched);
+      const std::vector<float> factors = random_floats(n, rng);
+      x[0] = 0.05f * 2.5f;  // a tie
+      x.back() = 1e30f;
+      std::vector<uint8_t> out(n + 1, 77);
+      CodeRange range = {0.05f, 100, 3, 250};
+      isa().round_to_codes(x.data(), n, range, y.data());
+      if (with_factors) range.factors = factors.data();
+      isa().quantize_codes(x.data(), n, range, out.data());
 
-    isa().quantize_codes(x.data(), n, range, out.data());
-    isa().round_to_codes(x.data(), n, range, y.data());
-
-    for (int64_t i = 0; i < n; ++i) {
-      const float code = std::clamp(std::nearbyint(x[i] / range.scale) + 100, 3.f, 250.f);
-      ASSERT_EQ(out[i], stored(isa(), static_cast<int>(code))) << "index " << i << " of " << n;
-      ASSERT_EQ(y[i], (code - 100) * range.scale) << "index " << i << " of " << n;
+      const auto code = [&](float v) {
+        return std::clamp(std::nearbyint(v / range.scale) + 100, 3.f, 250.f);
+      };
+      for (int64_t i = 0; i < n; ++i) {
+        const float v = with_factors ? x[i] * factors[i] : x[i];
+        ASSERT_EQ(out[i], stored(isa(), static_cast<int>(code(v)))) << "index " << i << " of " << n;
+        ASSERT_EQ(y[i], (code(x[i]) - 100) * range.scale) << "index " << i << " of " << n;
+      }
+      ASSERT_EQ(out[n], 77);
+      ASSERT_EQ(y[n], kUntouched);
     }
-    ASSERT_EQ(out[n], 77);
-    ASSERT_EQ(y[n], kUntouched);
   }
 }
 

@@ -103,6 +103,7 @@ class Net {
     return nodes(op, std::move(inputs), {true}, std::move(attributes), domain)[0];
   }
   io::NetworkNode& last() { return network_->nodes.back(); }
+  std::vector<io::NetworkDim>& shape(int32_t value) { return *network_->values[value].shape; }
 
   runtime::Engine finish(std::vector<int32_t> outputs, int threads = 1) {
     return {graph(std::move(outputs)), std::make_shared<base::ThreadPool>(threads)};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <random>
 
 #include "error_code.h"
@@ -164,8 +165,10 @@ struct Quantized {
 
   template <class Zero>
   Quantized(bool fusable, size_t rank, Zero zero_point, const std::vector<int8_t>& codes,
-            const Dims& dims, const std::vector<float>& scales, int64_t axis) {
+            const Dims& dims, const std::vector<float>& scales, int64_t axis,
+            const std::function<int32_t(Net&, int32_t)>& before = nullptr) {
     x = net.input("x", any_shape(rank));
+    if (before) x = before(net, x);
     scale = fusable ? net.constant<float>({kScale}, {}) : net.input("scale", {});
     const int32_t zero = net.constant<Zero>({zero_point}, {});
     rounded =
@@ -254,6 +257,38 @@ TEST(NetworkFuseTest, MatrixProductsOfCodesAreThoseOfTheFloatsTheyStandFor) {
       const auto terms = static_cast<double>(inner);
       ASSERT_NO_FATAL_FAILURE(
           expect_near(outputs[1], outputs[0], 4 * (terms + 2) * 0x1p-24 * 2.6 * terms));
+    }
+  }
+}
+
+// A product with a constant for each channel goes into the rounding behind it.
+TEST(NetworkFuseTest, FactorsOfChannelsAreTakenIn) {
+  const std::vector<float> factors{0.5f, 2, -1, 1.5f, 0.1f, 3};
+  for (const bool conv : {true, false}) {
+    const Dims dims = conv ? Dims{5, 6, 3, 3} : Dims{6, 5};
+    const Dims x_dims = conv ? Dims{2, 6, 7, 8} : Dims{2, 7, 6};
+    const auto codes = random_values<int8_t>(size_of(dims), 1);
+    for (const bool known : {true, false}) {
+      std::vector<float> outputs[2];
+      for (const bool fused : {false, true}) {
+        Quantized q(fused, x_dims.size(), uint8_t{120}, codes, dims, {0.01f}, 0,
+                    [&](Net& net, int32_t x) {
+                      const Dims along = conv ? Dims{6, 1, 1} : Dims{6};
+                      if (known) net.shape(x)[conv ? 1 : 2].value = 6;
+                      return net.node("Mul", {net.constant(factors, along), x});
+                    });
+        Engine engine = q.net.finish(q.net.node(conv ? "Conv" : "MatMul", {q.rounded, q.weight}));
+        const std::string layer = conv ? "Int8Conv" : "Int8MatMul";
+        const auto ops = operators_of(engine);
+        if (fused && known) {
+          EXPECT_EQ(ops, std::vector<std::string>{layer});
+        } else if (fused) {  // the constant might widen what it is multiplied by
+          EXPECT_EQ(ops, (std::vector<std::string>{"Mul", layer}));
+        }
+        outputs[fused] = q.run(engine, random_input(x_dims, 7));
+      }
+      // |x| <= 6 after the factors, |w| <= 1.27, 54 terms
+      ASSERT_NO_FATAL_FAILURE(expect_near(outputs[1], outputs[0], 4 * 56 * 0x1p-24 * 7.7 * 54));
     }
   }
 }

@@ -120,11 +120,16 @@ template <class V>
 void quantize_quads_with(const float* x, int64_t x_stride, int64_t rows, int64_t n,
                          const CodeRange& range, uint32_t flip, uint8_t* out) {
   const Coder<V> coder(range);
+  typename V::F factors[4];
+  for (int64_t r = 0; r < 4; ++r)
+    factors[r] = V::set1(range.factors != nullptr && r < rows ? range.factors[r] : 1);
   for (int64_t i = 0; i < n; i += V::kLanes) {
     typename V::F codes[4];
 #pragma GCC unroll 4
     for (int64_t r = 0; r < 4; ++r) {
-      codes[r] = r < rows ? coder.codes(load_up_to<V>(x + r * x_stride + i, n - i)) : coder.zero;
+      codes[r] = coder.zero;
+      if (r < rows)
+        codes[r] = coder.codes(V::mul(load_up_to<V>(x + r * x_stride + i, n - i), factors[r]));
     }
     if (i + V::kLanes <= n) {
       V::store_quads(out + 4 * i, codes[0], codes[1], codes[2], codes[3], flip);
@@ -140,12 +145,16 @@ template <class V>
 void quantize_codes_with(const float* x, int64_t n, const CodeRange& range, uint32_t flip,
                          uint8_t* out) {
   const Coder<V> coder(range);
+  const auto codes = [&](int64_t i, int64_t left) {
+    const auto v = load_up_to<V>(x + i, left);
+    if (range.factors == nullptr) return coder.codes(v);
+    return coder.codes(V::mul(v, load_up_to<V>(range.factors + i, left)));
+  };
   int64_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes)
-    V::store_bytes(out + i, coder.codes(V::load(x + i)), flip);
+  for (; i + V::kLanes <= n; i += V::kLanes) V::store_bytes(out + i, codes(i, n - i), flip);
   if (i < n) {
     uint8_t last[V::kLanes];
-    V::store_bytes(last, coder.codes(V::load_part(x + i, static_cast<int>(n - i))), flip);
+    V::store_bytes(last, codes(i, n - i), flip);
     __builtin_memcpy(out + i, last, static_cast<size_t>(n - i));
   }
 }

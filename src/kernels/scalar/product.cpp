@@ -79,14 +79,18 @@ void quantize_quads(const float* x, int64_t x_stride, int64_t rows, int64_t n,
                     const CodeRange& range, uint8_t* out) {
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t r = 0; r < 4; ++r) {
-      out[4 * i + r] = static_cast<uint8_t>(r < rows ? code_of(range, x[r * x_stride + i])
+      const float factor = range.factors != nullptr && r < rows ? range.factors[r] : 1;
+      out[4 * i + r] = static_cast<uint8_t>(r < rows ? code_of(range, x[r * x_stride + i] * factor)
                                                      : static_cast<float>(range.zero));
     }
   }
 }
 
 void quantize_codes(const float* x, int64_t n, const CodeRange& range, uint8_t* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(code_of(range, x[i]));
+  for (int64_t i = 0; i < n; ++i) {
+    const float factor = range.factors != nullptr ? range.factors[i] : 1;
+    out[i] = static_cast<uint8_t>(code_of(range, x[i] * factor));
+  }
 }
 
 void round_to_codes(const float* x, int64_t n, const CodeRange& range, float* y) {

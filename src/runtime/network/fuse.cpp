@@ -51,16 +51,16 @@ class Fuser {
     changed_ = true;
   }
 
-  // Finds the readers of every value; roundings that nobody reads any more go.
+  // Finds the readers of every value; roundings and products that nobody reads any more go.
   void remove_unread() {
     readers_.assign(network_.values.size(), {});
     // An output of the network has one reader more than its nodes.
     for (const int32_t id : network_.outputs) readers_[id].push_back(network_.nodes.size());
     for (size_t i = network_.nodes.size(); i-- > 0;) {
       const io::NetworkNode& node = network_.nodes[i];
-      const bool rounding =
-          node.op == "QuantizeLinear" || node.op == "DequantizeLinear" || node.op == "RoundToCodes";
-      if (rounding && node.outputs.size() == 1 && node.outputs[0] != io::kNoValue &&
+      const bool goes = node.op == "QuantizeLinear" || node.op == "DequantizeLinear" ||
+                        node.op == "RoundToCodes" || node.op == "Mul";
+      if (goes && node.outputs.size() == 1 && node.outputs[0] != io::kNoValue &&
           readers_[node.outputs[0]].empty()) {
         gone_[i] = true;
         continue;

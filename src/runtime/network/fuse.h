@@ -9,7 +9,7 @@ namespace packlight::runtime {
 // The operators that fuse() makes are in this domain; no file has them.
 //   Conv: with an activation
 //   Int8Conv, Int8MatMul: of a value that becomes codes on the way in, with weights that are codes
-//     (x, quads, start, scale, bias: runtime/network/int8_products.h)
+//     (x, quads, start, scale, bias, factors: runtime/network/int8_products.h)
 //   RoundToCodes: what a QuantizeLinear and its DequantizeLinear make of a value
 inline constexpr const char *kFusedDomain = "packlight";
 // Their attributes, beside those of the operator they come from.

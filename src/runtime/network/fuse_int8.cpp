@@ -86,6 +86,19 @@ int32_t add_constant(io::Network& network, const std::string& name, DType dtype,
   return static_cast<int32_t>(network.values.size()) - 1;
 }
 
+// A constant as a view of its bytes under other dimensions.
+int32_t add_view(io::Network& network, const TensorRecord& record, std::vector<int64_t> dims) {
+  io::NetworkValue value;
+  value.name = "int8:" + std::to_string(network.values.size());
+  value.dtype = record.dtype;
+  io::NetworkConstant constant;
+  constant.record = record;
+  constant.record.shape = std::move(dims);
+  value.constant = std::move(constant);
+  network.values.push_back(std::move(value));
+  return static_cast<int32_t>(network.values.size()) - 1;
+}
+
 // What is the same for convolutions and matrix products.
 struct Prepared {
   int64_t outputs = 0;
@@ -111,16 +124,8 @@ uint64_t rewrite(io::Network& network, NetworkNode& node, const char* op, const 
       prepared.quads.size() + start.size() * sizeof(int32_t) + scale.size() * sizeof(float);
   const std::string name = "int8:" + std::to_string(network.values.size());
   int32_t quads;
-  if (prepared.quads.empty()) {  // a view under other dimensions
-    io::NetworkValue value;
-    value.name = name;
-    value.dtype = DType::kI8;
-    io::NetworkConstant constant;
-    constant.record = weight.codes;
-    constant.record.shape = prepared.quad_dims;
-    value.constant = std::move(constant);
-    network.values.push_back(std::move(value));
-    quads = static_cast<int32_t>(network.values.size()) - 1;
+  if (prepared.quads.empty()) {
+    quads = add_view(network, weight.codes, prepared.quad_dims);
   } else {
     quads = add_constant(network, name, DType::kI8, prepared.quad_dims, std::move(prepared.quads));
   }
@@ -129,7 +134,8 @@ uint64_t rewrite(io::Network& network, NetworkNode& node, const char* op, const 
   const int32_t scales =
       add_constant(network, name + ":scale", DType::kF32, {prepared.outputs}, std::move(scale));
   node.inputs = {x.source, quads, starts, scales};
-  if (bias != io::kNoValue) node.inputs.push_back(bias);
+  if (bias != io::kNoValue || x.factors != io::kNoValue) node.inputs.push_back(bias);
+  if (x.factors != io::kNoValue) node.inputs.push_back(x.factors);
   node.op = op;
   node.domain = kFusedDomain;
   node.attributes[kXScale] = static_cast<double>(x.scale);
@@ -262,6 +268,35 @@ std::optional<RoundedValue> rounded_value(const io::Network& network, const Prod
   return rounded;
 }
 
+namespace {
+
+// Looks through a product with a constant for each of `channels` channels along the axis
+// `from_last` from the last one, where the other factor is known to have as many of them.
+RoundedValue before_factors(io::Network& network, const Producers& producers, RoundedValue x,
+                            int64_t channels, size_t from_last) {
+  const NetworkNode* mul = producers.node(x.source, "Mul");
+  if (mul == nullptr || mul->inputs.size() != 2) return x;
+  for (const size_t side : {0, 1}) {
+    const TensorRecord* factors = constant_of(network, mul->inputs[side]);
+    const int32_t other = mul->inputs[1 - side];
+    if (factors == nullptr || factors->dtype != DType::kF32 || !may_be_float(network, other))
+      continue;
+    const auto& shape = network.values[other].shape;
+    const std::vector<int64_t>& dims = factors->shape;
+    if (!shape || shape->size() <= from_last || dims.size() > shape->size() ||
+        dims.size() <= from_last || factors->elements() != channels ||
+        dims[dims.size() - 1 - from_last] != channels ||
+        (*shape)[shape->size() - 1 - from_last].value != channels)
+      continue;
+    x.source = other;
+    x.factors = add_view(network, *factors, {channels});
+    break;
+  }
+  return x;
+}
+
+}  // namespace
+
 std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& producers,
                                   NetworkNode& node) {
   const bool conv = node.op == "Conv", matmul = node.op == "MatMul", gemm = node.op == "Gemm";
@@ -269,17 +304,22 @@ std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& produce
   const auto x = rounded_value(network, producers, node.inputs[0]);
   const auto weight = coded_weight(network, producers, node.inputs[1]);
   if (!x || !weight || !may_be_float(network, x->source)) return {};
-  if (conv) return fuse_conv(network, node, *x, *weight);
+  const std::vector<int64_t> shape = weight->codes.shape;
+  if (conv) {
+    if (shape.size() < 3 || node.integer("group", 1) != 1) return {};
+    return fuse_conv(network, node,
+                     before_factors(network, producers, *x, shape[1], shape.size() - 2), *weight);
+  }
   const auto& source = network.values[x->source];
-  if (source.shape && source.shape->size() < 2) return {};
-  if (matmul) return fuse_matmul(network, node, *x, *weight, false, io::kNoValue);
-  const bool transposed = node.integer("transB", 0) != 0;
-  const std::vector<int64_t>& shape = weight->codes.shape;
-  if (node.number("alpha", 1) != 1 || node.number("beta", 1) != 1 ||
-      node.integer("transA", 0) != 0 || shape.size() != 2 ||
-      !vector_or_none(network, input_of(node, 2), shape[transposed ? 0 : 1]))
-    return {};
-  return fuse_matmul(network, node, *x, *weight, transposed, input_of(node, 2));
+  if (shape.size() != 2 || (source.shape && source.shape->size() < 2)) return {};
+  const bool transposed = gemm && node.integer("transB", 0) != 0;
+  const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
+  const bool plain = matmul || (node.number("alpha", 1) == 1 && node.number("beta", 1) == 1 &&
+                                node.integer("transA", 0) == 0 &&
+                                vector_or_none(network, input_of(node, 2), columns));
+  if (!plain) return {};
+  return fuse_matmul(network, node, before_factors(network, producers, *x, inner, 0), *weight,
+                     transposed, gemm ? input_of(node, 2) : io::kNoValue);
 }
 
 }  // namespace packlight::runtime

@@ -30,6 +30,7 @@ struct RoundedValue {
   int32_t source;
   float scale;
   int32_t zero;
+  int32_t factors = io::kNoValue;  // a constant vector that its channels were multiplied by first
 };
 std::optional<RoundedValue> rounded_value(const io::Network& network, const Producers& producers,
                                           int32_t value);

@@ -26,6 +26,12 @@ struct Int8Convolution {
   kernels::Activation activation;
   float* y;
 
+  // Those of four channels of the part's image.
+  CodeRange range_of(int64_t quad) const {
+    CodeRange part = range;
+    if (part.factors != nullptr) part.factors += 4 * quad;
+    return part;
+  }
   int64_t channel_quads() const { return quads_of(it.channels); }
   int64_t quads() const { return channel_quads() * it.window.kernel_size(); }
   // Channels 4 * quad and on of the part's image.
@@ -59,7 +65,7 @@ void convolve_pointwise(const RunCall& call, const Int8Convolution& conv) {
                   for (int64_t q = 0; q < quads; ++q) {
                     b_quads.push_back(q * part.rows);
                     quantize_row(conv.image(part, q) + part.first, stops, it.channels - 4 * q,
-                                 part.rows, conv.range, b.data() + q * part.rows);
+                                 part.rows, conv.range_of(q), b.data() + q * part.rows);
                   }
                   ProductInt8 product = conv.product(part.map, part.map_end);
                   product.columns = part.rows;
@@ -81,7 +87,7 @@ void convolve_bands_of_codes(const RunCall& call, const Int8Convolution& conv) {
         row.resize(std::max<size_t>(row.size(), width));
         const float* image = conv.image(part, quad);
         band.fill(part.first, part.rows, zero_quad(conv.range), out, [&](int64_t h) {
-          quantize_row(image + h * width, plane, it.channels - 4 * quad, width, conv.range,
+          quantize_row(image + h * width, plane, it.channels - 4 * quad, width, conv.range_of(quad),
                        row.data());
           return row.data();
         });

@@ -11,7 +11,7 @@ namespace {
 
 using codec::DType;
 
-enum Input : size_t { kX, kQuads, kStart, kScale, kBias };
+enum Input : size_t { kX, kQuads, kStart, kScale, kBias, kFactors };
 
 void check_float(const OperatorCall& call, size_t input) {
   if (call.input(input).dtype != DType::kF32 || call.input(input).packed != nullptr)
@@ -25,6 +25,17 @@ kernels::CodeRange range_of(const OperatorCall& call) {
   if (!(range.scale > 0) || zero < 0 || zero > 255)
     call.refuse("codes of scale {} and zero point {}", range.scale, zero);
   range.zero = static_cast<int32_t>(zero);
+  return range;
+}
+
+// With the factors of that many channels, where the node has them.
+kernels::CodeRange range_of(const OperatorCall& call, int64_t channels) {
+  kernels::CodeRange range = range_of(call);
+  if (!call.has(kFactors)) return range;
+  check_float(call, kFactors);
+  if (call.input(kFactors).dims != std::vector<int64_t>{channels})
+    call.refuse("factors {} of {} channels", to_string(call.input(kFactors).dims), channels);
+  range.factors = call.input(kFactors).as<float>();
   return range;
 }
 
@@ -68,7 +79,7 @@ Int8Conv int8_conv_of(const OperatorCall& call) {
 
 bool int8_conv_shape(const ShapeCall& call) {
   const Convolution it = int8_conv_of(call).convolution;
-  range_of(call);
+  range_of(call, it.channels);
   call.set(0, DType::kF32, it.window.dims(it.batch, it.maps, it.window.stops));
   return true;
 }
@@ -76,8 +87,9 @@ bool int8_conv_shape(const ShapeCall& call) {
 void int8_conv(const RunCall& call) {
   if (call.output(0).elements() == 0) return;
   const Int8Conv it = int8_conv_of(call);
-  convolve_int8(call, it.convolution, call.input(kX).as<float>(), range_of(call), it.weights,
-                fused_activation(call.node), call.output(0).as<float>());
+  convolve_int8(call, it.convolution, call.input(kX).as<float>(),
+                range_of(call, it.convolution.channels), it.weights, fused_activation(call.node),
+                call.output(0).as<float>());
 }
 
 struct Int8MatMul {
@@ -99,7 +111,7 @@ Int8MatMul int8_matmul_of(const OperatorCall& call) {
 
 bool int8_matmul_shape(const ShapeCall& call) {
   const Int8MatMul it = int8_matmul_of(call);
-  range_of(call);
+  range_of(call, it.inner);
   std::vector<int64_t> dims = call.input(kX).dims;
   dims.back() = it.columns;
   call.set(0, DType::kF32, dims);
@@ -109,8 +121,9 @@ bool int8_matmul_shape(const ShapeCall& call) {
 void int8_matmul(const RunCall& call) {
   if (call.output(0).elements() == 0) return;
   const Int8MatMul it = int8_matmul_of(call);
-  multiply_int8(call, it.rows, it.columns, it.inner, call.input(kX).as<float>(), range_of(call),
-                it.weights, fused_activation(call.node), call.output(0).as<float>());
+  multiply_int8(call, it.rows, it.columns, it.inner, call.input(kX).as<float>(),
+                range_of(call, it.inner), it.weights, fused_activation(call.node),
+                call.output(0).as<float>());
 }
 
 bool round_to_codes_shape(const ShapeCall& call) {
