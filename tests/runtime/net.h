@@ -103,6 +103,14 @@ class Net {
     return nodes(op, std::move(inputs), {true}, std::move(attributes), domain)[0];
   }
   io::NetworkNode& last() { return network_->nodes.back(); }
+  // A constant that the caller may replace.
+  void also_input(int32_t constant) { network_->inputs.push_back(constant); }
+  // What its maker says of a value.
+  int32_t declare(int32_t value, std::vector<io::NetworkDim> shape) {
+    network_->values[value].dtype = codec::DType::kF32;
+    network_->values[value].shape = std::move(shape);
+    return value;
+  }
   std::vector<io::NetworkDim>& shape(int32_t value) { return *network_->values[value].shape; }
 
   runtime::Engine finish(std::vector<int32_t> outputs, int threads = 1) {

@@ -275,7 +275,8 @@ TEST(NetworkFuseTest, FactorsOfChannelsAreTakenIn) {
                     [&](Net& net, int32_t x) {
                       const Dims along = conv ? Dims{6, 1, 1} : Dims{6};
                       if (known) net.shape(x)[conv ? 1 : 2].value = 6;
-                      return net.node("Mul", {net.constant(factors, along), x});
+                      return net.declare(net.node("Mul", {net.constant(factors, along), x}),
+                                         any_shape(x_dims.size()));
                     });
         Engine engine = q.net.finish(q.net.node(conv ? "Conv" : "MatMul", {q.rounded, q.weight}));
         const std::string layer = conv ? "Int8Conv" : "Int8MatMul";
@@ -338,31 +339,66 @@ TEST(NetworkFuseTest, BoundsThatAreNoConstantsStayANode) {
   EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
 }
 
-// A package may hold such nodes as fuse() makes: what they say is checked.
-TEST(NetworkFuseTest, FusedNodesOfAFileAreChecked) {
-  const auto run = [](int64_t weights, double scale, int64_t zero, int64_t kind) {
+// They trust what fuse() wrote: a file cannot bring its own.
+TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
+  for (const bool nested : {false, true}) {
     Net net;
     const int32_t x = net.input("x", any_shape(4));
-    const int32_t y =
-        net.node("Int8Conv",
-                 {x, net.constant(std::vector<int8_t>(weights), {2, weights / 2}),
-                  net.constant<int32_t>({0, 0}, {2}), net.constant<float>({1, 1}, {2})},
-                 {{"x_scale", scale},
-                  {"x_zero", zero},
-                  {"weight_shape", Dims{2, 3, 1, 1}},
-                  {"activation", kind}},
-                 "packlight");
-    Engine engine = net.finish(y);
-    Floats in = random_input({1, 3, 2, 2}, 1);
-    engine.run(std::vector{in.view()});
-  };
-  run(8, 0.5, 3, 0);
-  const auto invalid = ErrorCode::kInvalidArgument;
-  test::expect_error(invalid, {"Int8Conv", "[2, 3]", "[2, 4]"}, [&] { run(6, 0.5, 3, 0); });
-  test::expect_error(invalid, {"scale 0"}, [&] { run(8, 0, 3, 0); });
-  test::expect_error(invalid, {"nan"}, [&] { run(8, std::nan(""), 3, 0); });
-  test::expect_error(invalid, {"zero point 300"}, [&] { run(8, 0.5, 300, 0); });
-  test::expect_error(ErrorCode::kCorrupt, {"99"}, [&] { run(8, 0.5, 3, 99); });
+    const int32_t y = net.node("Int8Conv", {x}, {}, "packlight");
+    Net outer;
+    if (nested) {
+      const int32_t condition = outer.boolean(true);
+      outer.node("If", {condition, outer.input("x", any_shape(4))},
+                 {{"then_branch", net.graph({y})}, {"else_branch", net.graph({y})}});
+      outer.last().captures = 1;
+    }
+    test::expect_error(ErrorCode::kUnsupported, {"Int8Conv", "packlight"}, [&] {
+      (nested ? outer : net).finish(nested ? outer.last().outputs[0] : y);
+    });
+  }
+}
+
+// A value that is a constant unless the caller gives another may be anything.
+TEST(NetworkFuseTest, DefaultsOfInputsAreNoConstants) {
+  Net net;
+  const int32_t x = net.input("x", any_shape(4));
+  const int32_t y = net.node("Conv", {x, net.constant<float>({1}, {1, 1, 1, 1})});
+  const int32_t high = net.constant<float>({6}, {});
+  net.also_input(high);
+  Engine engine = net.finish(net.node("Clip", {y, net.constant<float>({-1}, {}), high}));
+  Floats in{codec::DType::kF32, {1, 1, 1, 3}, {3, -5, 1}}, bound{codec::DType::kF32, {}, {2}};
+  engine.run(std::vector{in.view(), bound.view()});
+  EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
+}
+
+TEST(NetworkFuseTest, ScalesThatTheCallerMayGiveAreNotFused) {
+  Quantized q(true, 4, uint8_t{131}, {1}, {1, 1, 1, 1}, {1.f}, 0);
+  q.net.also_input(q.scale);
+  Engine engine = q.net.finish(q.net.node("Conv", {q.rounded, q.weight}));
+  const auto ops = operators_of(engine);
+  EXPECT_EQ(std::count(ops.begin(), ops.end(), "QuantizeLinear"), 1);
+}
+
+// Where rank or type of what is rounded is not known, a kernel for codes might not take it.
+TEST(NetworkFuseTest, ValuesOfUnknownShapeAreMultipliedAsFloats) {
+  Quantized q(true, 1, uint8_t{131}, {1, 2, 3, 4, 5, 6}, {2, 3}, {1.f}, 1,
+              [](Net& net, int32_t x) { return net.node("Relu", {x}); });
+  Engine engine = q.net.finish(q.net.node("MatMul", {q.rounded, q.weight}));
+  Floats in{codec::DType::kF32, {2}, {Quantized::kScale * 10, Quantized::kScale * 20}};
+  const std::vector<float> got = q.run(engine, in);
+  ASSERT_EQ(got.size(), 3u);  // a product of vectors has one dimension fewer
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_FLOAT_EQ(got[i], Quantized::kScale * static_cast<float>(10 * (i + 1) + 20 * (i + 4)));
+}
+
+// What a window says that cannot be is refused by name, when shapes are planned.
+TEST(NetworkFuseTest, AWindowThatCannotBeIsRefusedAtItsNode) {
+  Quantized q(true, 4, uint8_t{131}, {1}, {1, 1, 1, 1}, {1.f}, 0);
+  const int32_t y = q.net.node("Conv", {q.rounded, q.weight}, {{"strides", Dims{1, 1, 1}}});
+  Engine engine = q.net.finish(y);
+  test::expect_error(ErrorCode::kInvalidArgument, {"Conv", "strides"}, [&] {
+    q.run(engine, random_input({1, 1, 2, 2}, 1));
+  });
 }
 
 }  // namespace

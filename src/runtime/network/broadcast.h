@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "runtime/network/operator.h"
@@ -17,25 +18,15 @@ BroadcastWalk broadcast_walk(std::span<const int64_t> output,
                              std::span<const Tensor* const> operands);
 
 // Calls row(offset_out, offsets_in, length) for runs of the innermost dimension that cover outputs
-// [begin, end); the innermost strides are walk.strides[k].back() (0 or 1).
-template <size_t N, class Row>
-void for_each_run(const BroadcastWalk& walk, int64_t begin, int64_t end, const Row& row) {
-  const int64_t inner = walk.dims.back();
-  const size_t outer = walk.dims.size() - 1;
-  for (int64_t at = begin; at < end;) {
-    const int64_t column = at % inner;
-    int64_t rest = at / inner;
-    int64_t offsets[N];
-    for (size_t k = 0; k < N; ++k) offsets[k] = column * walk.strides[k].back();
-    for (size_t d = outer; d-- > 0;) {
-      const int64_t index = rest % walk.dims[d];
-      rest /= walk.dims[d];
-      for (size_t k = 0; k < N; ++k) offsets[k] += index * walk.strides[k][d];
-    }
-    const int64_t length = std::min(inner - column, end - at);
-    row(at, offsets, length);
-    at += length;
-  }
-}
+// [begin, end); the innermost strides are walk.strides[k].back() (0 or 1). At most four operands.
+using BroadcastRun = std::function<void(int64_t at, const int64_t* offsets, int64_t length)>;
+void for_each_run(const BroadcastWalk& walk, int64_t begin, int64_t end, const BroadcastRun& row);
+
+// The same over all elements of `to`, made of two operands, on all threads. Code for every pair of
+// types would be most of the runtime: only what `row` does depends on them.
+void for_each_binary_run(
+    const RunCall& call, const Tensor& left, const Tensor& right, const Tensor& to,
+    const std::function<void(int64_t at, const int64_t* offsets, int64_t length, bool step_left,
+                             bool step_right)>& row);
 
 }  // namespace packlight::runtime

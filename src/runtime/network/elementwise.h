@@ -39,30 +39,28 @@ using Wrapping = std::conditional_t<std::is_floating_point_v<T>, T,
 template <class A, class B, class Out, class Fn>
 void apply_binary(const RunCall& call, const Tensor& left, const Tensor& right, const Tensor& to,
                   const Fn& fn) {
-  const Tensor* operands[] = {&left, &right};
-  const BroadcastWalk walk = broadcast_walk(to.dims, operands);
-  const A* a = left.as<A>();
-  const B* b = right.as<B>();
-  Out* out = to.as<Out>();
-  const bool step_a = walk.strides[0].back() != 0, step_b = walk.strides[1].back() != 0;
-  call.parallel(to.elements(), kElementGrain, [&](int64_t begin, int64_t end) {
-    for_each_run<2>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
-      const A* x = a + offsets[0];
-      const B* y = b + offsets[1];
-      Out* z = out + at;
-      if (step_a && step_b) {
-        for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], y[i]);
-      } else if (step_a) {
-        const B second = *y;
-        for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], second);
-      } else if (step_b) {
-        const A first = *x;
-        for (int64_t i = 0; i < n; ++i) z[i] = fn(first, y[i]);
-      } else {
-        std::fill(z, z + n, fn(*x, *y));
-      }
-    });
-  });
+  // What networks spend time in is worth a vector loop for each way of stepping.
+  constexpr bool kFast = std::is_same_v<A, float> && std::is_same_v<Out, float>;
+  for_each_binary_run(call, left, right, to,
+                      [&](int64_t at, const int64_t* offsets, int64_t n, bool step_a, bool step_b) {
+                        const A* x = left.as<A>() + offsets[0];
+                        const B* y = right.as<B>() + offsets[1];
+                        Out* z = to.as<Out>() + at;
+                        if constexpr (!kFast) {
+                          for (int64_t i = 0; i < n; ++i)
+                            z[i] = fn(x[step_a ? i : 0], y[step_b ? i : 0]);
+                        } else if (step_a && step_b) {
+                          for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], y[i]);
+                        } else if (step_a) {
+                          const B second = *y;
+                          for (int64_t i = 0; i < n; ++i) z[i] = fn(x[i], second);
+                        } else if (step_b) {
+                          const A first = *x;
+                          for (int64_t i = 0; i < n; ++i) z[i] = fn(first, y[i]);
+                        } else {
+                          std::fill(z, z + n, fn(*x, *y));
+                        }
+                      });
 }
 
 // output[i] = fn(input[i]).

@@ -4,7 +4,9 @@
 #include <cstring>
 #include <numeric>
 
+#include "packlight/error.h"
 #include "runtime/network/fuse.h"
+#include "runtime/network/fused_activation.h"
 #include "runtime/network/int8_products.h"
 
 namespace packlight::runtime {
@@ -20,7 +22,7 @@ constexpr int64_t kMostTerms = (int64_t{1} << 31) / (2 * 255 * 128);
 
 // A dense constant, or null.
 const TensorRecord* constant_of(const io::Network& network, int32_t value) {
-  if (value == io::kNoValue) return nullptr;
+  if (value == io::kNoValue || !is_constant(network, value)) return nullptr;
   const auto& constant = network.values[value].constant;
   return constant && !constant->is_packed() ? &constant->record : nullptr;
 }
@@ -151,6 +153,15 @@ bool vector_or_none(const io::Network& network, int32_t value, int64_t columns) 
          record->shape == std::vector<int64_t>{columns};
 }
 
+// Of a window that cannot be, planning says at which node.
+bool has_kernel(const NetworkNode& node, const std::vector<int64_t>& kernel) {
+  try {
+    return fits_codes(operators::read_window(operators::window_attributes(node), kernel));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const RoundedValue& x,
                                   const CodedWeight& weight) {
   const std::vector<int64_t> shape = weight.codes.shape;
@@ -162,9 +173,7 @@ std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const
                 taps = std::accumulate(shape.begin() + 2, shape.end(), int64_t{1},
                                        std::multiplies<>());
   if (channels * taps > kMostTerms || channels * taps == 0 || maps == 0) return {};
-  const auto window =
-      operators::read_window(operators::window_attributes(node), {shape.begin() + 2, shape.end()});
-  if (!fits_codes(window)) return {};
+  if (!has_kernel(node, {shape.begin() + 2, shape.end()})) return {};
   const auto code = [&codes = weight.codes, channels, taps](int64_t map, int64_t term) {
     return element<int8_t>(codes, map * channels * taps + term);
   };
@@ -233,7 +242,7 @@ const NetworkNode* Producers::node(int32_t value, std::string_view op) const {
   return node.op == op && node.domain.empty() ? &node : nullptr;
 }
 
-bool may_be_float(const io::Network& network, int32_t value) {
+bool is_float(const io::Network& network, int32_t value) {
   return value != io::kNoValue && network.values[value].dtype.value_or(DType::kF32) == DType::kF32;
 }
 
@@ -279,8 +288,7 @@ RoundedValue before_factors(io::Network& network, const Producers& producers, Ro
   for (const size_t side : {0, 1}) {
     const TensorRecord* factors = constant_of(network, mul->inputs[side]);
     const int32_t other = mul->inputs[1 - side];
-    if (factors == nullptr || factors->dtype != DType::kF32 || !may_be_float(network, other))
-      continue;
+    if (factors == nullptr || factors->dtype != DType::kF32 || !is_float(network, other)) continue;
     const auto& shape = network.values[other].shape;
     const std::vector<int64_t>& dims = factors->shape;
     if (!shape || shape->size() <= from_last || dims.size() > shape->size() ||
@@ -303,7 +311,7 @@ std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& produce
   if (!node.domain.empty() || !(conv || matmul || gemm) || node.inputs.size() < 2) return {};
   const auto x = rounded_value(network, producers, node.inputs[0]);
   const auto weight = coded_weight(network, producers, node.inputs[1]);
-  if (!x || !weight || !may_be_float(network, x->source)) return {};
+  if (!x || !weight || !is_float(network, x->source)) return {};
   const std::vector<int64_t> shape = weight->codes.shape;
   if (conv) {
     if (shape.size() < 3 || node.integer("group", 1) != 1) return {};
@@ -311,7 +319,7 @@ std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& produce
                      before_factors(network, producers, *x, shape[1], shape.size() - 2), *weight);
   }
   const auto& source = network.values[x->source];
-  if (shape.size() != 2 || (source.shape && source.shape->size() < 2)) return {};
+  if (shape.size() != 2 || !source.shape || source.shape->size() < 2) return {};
   const bool transposed = gemm && node.integer("transB", 0) != 0;
   const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
   const bool plain = matmul || (node.number("alpha", 1) == 1 && node.number("beta", 1) == 1 &&

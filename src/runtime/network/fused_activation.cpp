@@ -1,5 +1,6 @@
 #include "runtime/network/fused_activation.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -21,7 +22,8 @@ std::optional<float> bound_of(const io::Network& network, const io::NetworkNode&
                               float fallback) {
   if (index >= node.inputs.size() || node.inputs[index] == io::kNoValue) return fallback;
   const auto& constant = network.values[node.inputs[index]].constant;
-  if (!constant || constant->is_packed() || constant->record.dtype != codec::DType::kF32 ||
+  if (!is_constant(network, node.inputs[index]) || constant->is_packed() ||
+      constant->record.dtype != codec::DType::kF32 ||
       constant->record.bytes.size() != sizeof(float))
     return {};
   float value;
@@ -37,6 +39,12 @@ std::optional<Activation> clip_of(const io::Network& network, const io::NetworkN
 }
 
 }  // namespace
+
+bool is_constant(const io::Network& network, int32_t value) {
+  const std::vector<int32_t>& inputs = network.inputs;
+  return network.values[value].constant &&
+         std::find(inputs.begin(), inputs.end(), value) == inputs.end();
+}
 
 std::optional<Activation> activation_of(const io::Network& network, const io::NetworkNode& node) {
   if (!node.domain.empty()) return {};

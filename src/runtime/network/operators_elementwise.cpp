@@ -112,16 +112,19 @@ void binary(const RunCall& call) {
 }
 
 // Integers have no quotient by zero.
+void refuse_zeros(const RunCall& call) {
+  const Tensor& divisor = call.input(1);
+  if (divisor.dtype == DType::kF32 || call.output(0).elements() == 0) return;
+  for_number_type(call, divisor.dtype, [&](auto zero) {
+    const auto* y = divisor.as<decltype(zero)>();
+    if (std::find(y, y + divisor.elements(), zero) != y + divisor.elements())
+      call.refuse("an integer is divided by zero");
+  });
+}
+
 template <class Function>
 void binary_by(const RunCall& call) {
-  const Tensor& divisor = call.input(1);
-  if (divisor.dtype != DType::kF32 && call.output(0).elements() > 0) {
-    for_number_type(call, divisor.dtype, [&](auto zero) {
-      const auto* y = divisor.as<decltype(zero)>();
-      if (std::find(y, y + divisor.elements(), zero) != y + divisor.elements())
-        call.refuse("an integer is divided by zero");
-    });
-  }
+  refuse_zeros(call);
   binary<Function>(call);
 }
 
@@ -160,57 +163,63 @@ bool pow_shape(const ShapeCall& call) {
 
 // By squaring; the reciprocal of an integer, for negative exponents, is truncated.
 template <class T>
-T integer_power(T base, T exponent) {
+T integer_power(T base, int64_t exponent) {
   if (exponent < 0) {
     if (base == 1) return 1;
     return !is_minus_one(base) ? T{0} : exponent % 2 == 0 ? T{1} : base;
   }
   T result = 1;
-  for (; exponent > 0; exponent = static_cast<T>(exponent / 2)) {
+  for (; exponent > 0; exponent /= 2) {
     if (exponent % 2 != 0) result = Times::apply(result, base);
     base = Times::apply(base, base);
   }
   return result;
 }
 
-template <class T>
-T power_of(T base, T exponent) {
-  if constexpr (std::is_floating_point_v<T>)
-    return std::pow(base, exponent);
-  else
-    return integer_power(base, exponent);
-}
+// The exponents as numbers of type E, behind a tensor of their shape.
+template <class E>
+struct Exponents {
+  std::vector<E> values;
+  Tensor tensor;
 
-// base to the power of an exponent that is converted to E first.
-template <class T, class E>
-void apply_power(const RunCall& call) {
-  const Tensor& given = call.input(1);
-  std::vector<E> exponents(given.elements());
-  for_number_type(call, given.dtype, [&](auto zero) {
-    const auto* from = given.as<decltype(zero)>();
-    for (size_t i = 0; i < exponents.size(); ++i) exponents[i] = convert<E>(from[i]);
-  });
-  const Tensor exponent{given.dtype, given.dims, reinterpret_cast<std::byte*>(exponents.data()),
-                        nullptr};
-  const auto apply = [&](const auto& fn) {
-    apply_binary<T, E, T>(call, call.input(0), exponent, call.output(0), fn);
-  };
-  if constexpr (!std::is_same_v<T, E>) {
-    apply([](T x, E y) { return convert<T>(std::pow(static_cast<E>(x), y)); });
-  } else if (exponents.size() == 1 && exponents[0] == 2) {  // as in every decomposed norm
-    apply([](T x, T) { return Times::apply(x, x); });
-  } else {
-    apply([](T x, T y) { return power_of(x, y); });
+  explicit Exponents(const RunCall& call) : values(call.input(1).elements()) {
+    const Tensor& given = call.input(1);
+    for_number_type(call, given.dtype, [&](auto zero) {
+      const auto* from = given.as<decltype(zero)>();
+      for (size_t i = 0; i < values.size(); ++i) values[i] = convert<E>(from[i]);
+    });
+    tensor = {given.dtype, given.dims, reinterpret_cast<std::byte*>(values.data()), nullptr};
   }
+};
+
+template <class T, class E, class Fn>
+void apply_power(const RunCall& call, const Exponents<E>& exponents, const Fn& fn) {
+  apply_binary<T, E, T>(call, call.input(0), exponents.tensor, call.output(0), fn);
 }
 
+// In 64 bits where both are integers; in double where one of them is, which holds the exponent.
 void power(const RunCall& call) {
+  const bool float_base = call.input(0).dtype == DType::kF32,
+             float_exponent = call.input(1).dtype == DType::kF32;
+  if (float_base && float_exponent) {
+    const Exponents<float> exponents(call);
+    if (exponents.values.size() == 1 && exponents.values[0] == 2)  // as in every decomposed norm
+      return apply_power<float>(call, exponents, [](float x, float) { return x * x; });
+    return apply_power<float>(call, exponents, [](float x, float y) { return std::pow(x, y); });
+  }
+  if (float_base || float_exponent) {
+    const Exponents<double> exponents(call);
+    return for_number_type(call, call.input(0).dtype, [&](auto zero) {
+      using T = decltype(zero);
+      apply_power<T>(call, exponents,
+                     [](T x, double y) { return convert<T>(std::pow(static_cast<double>(x), y)); });
+    });
+  }
+  const Exponents<int64_t> exponents(call);
   for_number_type(call, call.input(0).dtype, [&](auto zero) {
     using T = decltype(zero);
-    if (!std::is_floating_point_v<T> && call.input(1).dtype == DType::kF32)
-      apply_power<T, double>(call);
-    else
-      apply_power<T, T>(call);
+    if constexpr (std::is_integral_v<T>)
+      apply_power<T>(call, exponents, [](T x, int64_t y) { return integer_power(x, y); });
   });
 }
 

@@ -4,8 +4,8 @@
 #include "runtime/network/fused_activation.h"
 #include "runtime/network/int8_products.h"
 
-// What fuse() makes of several nodes. Their inputs and attributes are those that it writes: shapes
-// are checked again all the same, for a package may hold such nodes, too.
+// What fuse() makes of several nodes. Their inputs and attributes are those that it writes, and no
+// file's: what is checked are the shapes that come in.
 namespace packlight::runtime {
 namespace {
 

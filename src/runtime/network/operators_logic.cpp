@@ -135,7 +135,7 @@ void choose(const RunCall& call) {
     with_step(step(1), [&](auto s) {
       with_step(step(2), [&](auto t) {
         call.parallel(call.output(0).elements(), kElementGrain, [&](int64_t begin, int64_t end) {
-          for_each_run<3>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
+          for_each_run(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
             const uint8_t* condition = operands[0]->as<uint8_t>() + offsets[0];
             const T *x = operands[1]->as<T>() + offsets[1], *y = operands[2]->as<T>() + offsets[2];
             T* z = call.output(0).as<T>() + at;

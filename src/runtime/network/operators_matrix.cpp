@@ -140,7 +140,7 @@ void start_gemm(const RunCall& call) {
   const Tensor* operands[] = {&call.input(2)};
   const BroadcastWalk walk = broadcast_walk(out.dims, operands);
   if (out.elements() == 0) return;
-  for_each_run<1>(walk, 0, out.elements(), [&](int64_t at, const int64_t* offsets, int64_t n) {
+  for_each_run(walk, 0, out.elements(), [&](int64_t at, const int64_t* offsets, int64_t n) {
     const int64_t step = walk.strides[0].back();
     for (int64_t i = 0; i < n; ++i)
       c[at + i] = static_cast<T>(static_cast<Wrapping<T>>(beta) *

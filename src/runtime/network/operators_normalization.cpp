@@ -217,7 +217,7 @@ void scale_and_shift(const RunCall& call) {
   const float *scale = operands[0]->as<float>(), *bias = operands[1]->as<float>();
   const int64_t scale_step = walk.strides[0].back(), bias_step = walk.strides[1].back();
   call.parallel(out.elements(), 16384, [&](int64_t begin, int64_t end) {
-    for_each_run<2>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
+    for_each_run(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
       float* y = out.as<float>() + at;
       const float *a = scale + offsets[0], *b = bias + offsets[1];
       for (int64_t i = 0; i < n; ++i) y[i] = y[i] * a[i * scale_step] + b[i * bias_step];
@@ -352,7 +352,7 @@ void mean_variance_normalization(const RunCall& call) {
   std::vector<double> means(kept.elements(), 0), deviations(kept.elements(), 0);
   const float* x = in.as<float>();
   const auto for_each = [&](const auto& fn) {
-    for_each_run<1>(walk, 0, in.elements(), [&](int64_t at, const int64_t* offsets, int64_t n) {
+    for_each_run(walk, 0, in.elements(), [&](int64_t at, const int64_t* offsets, int64_t n) {
       for (int64_t i = 0; i < n; ++i) fn(at + i, offsets[0] + i * step);
     });
   };

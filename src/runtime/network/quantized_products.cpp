@@ -48,7 +48,7 @@ std::vector<Sum> centred(const RunCall& call, size_t codes_input, size_t zero_in
     const BroadcastWalk walk = broadcast_walk(codes.dims, operands);
     const int64_t step = walk.strides[0].back();
     if (count == 0) return;
-    for_each_run<1>(walk, 0, count, [&](int64_t at, const int64_t* offsets, int64_t n) {
+    for_each_run(walk, 0, count, [&](int64_t at, const int64_t* offsets, int64_t n) {
       for (int64_t i = 0; i < n; ++i)
         out[at + i] = static_cast<Sum>(from[at + i]) - zeros[offsets[0] + i * step];
     });
@@ -122,7 +122,7 @@ void requantize(const RunCall& call, const std::vector<Sum>& sums, int64_t row_a
   for_code_type(call, out.dtype, [&](auto code) {
     using Code = decltype(code);
     call.parallel(out.elements(), 4096, [&](int64_t begin, int64_t end) {
-      for_each_run<4>(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
+      for_each_run(walk, begin, end, [&](int64_t at, const int64_t* offsets, int64_t n) {
         const auto value = [&](size_t which, int64_t i) {
           return values[which][offsets[which] + i * walk.strides[which].back()];
         };
