@@ -394,6 +394,36 @@ TEST(QuantizeNetwork, SignalToNoiseByHand) {
               10 * std::log10(5 / 0.01), 1e-3);
 }
 
+TEST(QuantizeNetwork, SignalToNoiseOfWhatIsNotFinite) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto ratio = [](const at::Tensor& y, const at::Tensor& rounded) {
+    const auto network = [](const at::Tensor& w) {
+      SmallNet net;
+      net.returns({net.op("Mul", {net.input("x", {1}), net.constant(w)})});
+      return net.graph;
+    };
+    return output_signal_to_noise(network(y), network(rounded), batches_of({tensor({1}, {1})}), 8);
+  };
+  const auto inf = static_cast<float>(kInfinity), nan = std::nanf("");
+  EXPECT_NEAR(ratio(tensor({-inf, nan, 3}, {3}), tensor({-inf, nan, 2.9f}, {3})),
+              10 * std::log10(9 / 0.01), 1e-3);
+  EXPECT_EQ(ratio(tensor({-inf, 3}, {2}), tensor({-inf, 3}, {2})), kInfinity);
+  for (const float bad : {inf, -inf, nan})
+    EXPECT_EQ(ratio(tensor({1, 3}, {2}), tensor({1, bad}, {2})), -kInfinity) << bad;
+  EXPECT_EQ(ratio(tensor({1, -inf}, {2}), tensor({1, 3}, {2})), -kInfinity);
+  EXPECT_EQ(ratio(tensor({1, inf}, {2}), tensor({1, -inf}, {2})), -kInfinity);
+  EXPECT_EQ(ratio(tensor({1, 3}, {2}), tensor({1, 3, 3}, {3})), -kInfinity);  // another shape
+}
+
+TEST(QuantizeNetwork, OutputsThatNothingComputesCannotBeCompared) {
+  SmallNet net;
+  net.input("x", {1});
+  net.returns({net.number(1)});
+  expect_error(ErrorCode::kInvalidArgument, {"no output to compare"}, [&] {
+    output_signal_to_noise(net.graph, net.graph, batches_of({tensor({1}, {1})}), 8);
+  });
+}
+
 TEST(QuantizeNetwork, RefusesBadInput) {
   const at::Tensor good = tensor({1, 2}, {1, 2});
   const auto refuses = [&](std::initializer_list<std::string> parts, const NetworkOptions& options,
