@@ -228,6 +228,41 @@ class Network(command.CommandTest):
         self.fail_with("quantize", model, "-o", self.folder / "q.onnx", "--scheme", "int8", "--data", samples,
                        needles=["two.npy", "batch dimension of 1"])
 
+    def test_batches_are_as_large_as_the_network_takes(self):
+        """Every verb measures a network of a fixed batch, and one whose samples differ in size."""
+        random = np.random.default_rng(1)
+        weights = [numpy_helper.from_array(random.standard_normal((4, 3)).astype(np.float32), "w")]
+        nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"], name="fc")]
+        fixed = self.model(nodes, name="fixed.onnx", inputs=(("x", [2, 1, 2, 2]),), initializers=weights)
+        data, other = self.folder / "data.npz", self.folder / "other.npz"
+        np.savez(data, x=random.standard_normal((6, 1, 2, 2)).astype(np.float32), labels=np.arange(6) % 3)
+        np.savez(other, x=np.zeros((6, 1, 2, 3), np.float32), labels=np.arange(6) % 3)
+        out = self.folder / "out.onnx"
+        int8 = ["quantize", fixed, "-o", out, "--scheme", "int8", "--data", data]
+        for goal in ("top1=100", "agreement=0"):
+            self.assertTrue(self.succeed_json(*int8, "--correct-until", goal, "--valid", data)["correction"]["met"])
+        self.assertEqual(self.succeed_json(*int8, "--qat", 1)["training"]["steps"], 3)
+        self.assertEqual(self.succeed_json("eval", fixed, "--data", data)["samples"], 6)
+        probed = self.succeed_json("probe", fixed, "--sensitivity", "--data", data, "--valid", data)
+        self.assertIn("metric_change", probed["layers"][0])
+        train = ["train", fixed, "-o", out, "--data", data, "--batch-size", 2, "--epochs", 1]
+        self.assertIn("top1", self.succeed_json(*train, "--valid", data)["validation"])
+        # Held-out samples that do not fit are told before the first step, which fails here.
+        np.savez(data, x=np.full((6, 1, 2, 2), np.nan, np.float32), labels=np.arange(6) % 3)
+        self.fail_with(*train, "--valid", other, needles=["[2, 1, 2, 3]"])
+
+        kernel = [numpy_helper.from_array(random.standard_normal((4, 1, 3, 3)).astype(np.float32), "w")]
+        conv = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+        free = self.model(conv, name="free.onnx", inputs=(("x", ["n", 1, "h", "w_"]),), initializers=kernel)
+        lines = self.folder / "lines"
+        lines.mkdir()
+        for width in (5, 9, 12):
+            np.save(lines / f"{width}.npy", random.standard_normal((1, 1, 6, width)).astype(np.float32))
+        judged = self.succeed_json("quantize", free, "-o", out, "--scheme", "int8", "--data", lines,
+                                   "--correct-until", "agreement=1", "--valid", lines)
+        self.assertTrue(judged["correction"]["met"])
+        self.assertEqual(self.succeed_json("eval", free, "--data", lines, "--against", free)["agreement"], 1)
+
     def test_bad_quantize(self):
         model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/fail.h"
@@ -82,6 +83,26 @@ Json task_json(const eval::TaskReport& report) {
   if (report.output_difference) json["output_difference"] = *report.output_difference;
   json["seconds"] = report.seconds;
   return json;
+}
+
+data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& dataset,
+                                int64_t asked, int64_t usual) {
+  data::LoaderOptions loading;
+  bool free = false;
+  for (const graph::ValueId id : graph.inputs) {
+    const auto& shape = graph.value(id).shape;
+    if (!shape || shape->empty()) continue;
+    if (shape->front().known()) {
+      loading.batch_size = std::max<int64_t>(1, shape->front().value);
+      loading.drop_last = true;
+      return loading;
+    }
+    free = free || std::any_of(shape->begin() + 1, shape->end(),
+                               [](const graph::Dim& dim) { return !dim.known(); });
+  }
+  if (asked == 0) asked = free ? 1 : usual;
+  loading.batch_size = std::min(asked, dataset.size());
+  return loading;
 }
 
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,

@@ -7,7 +7,7 @@
 
 #include "base/json.h"
 #include "cli/input_shapes.h"
-#include "data/dataset.h"
+#include "data/loader.h"
 #include "eval/classification.h"
 #include "import/onnx.h"
 
@@ -50,6 +50,12 @@ std::optional<data::Preprocess> preprocess_of_model(const std::string& path);
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
                                                   std::optional<data::LabelKind> labels);
+
+// How many of the samples run together: the network's own number where an input declares it (whole
+// batches only then), else `asked`, else (0) `usual`, or 1 where other sizes than the batch are
+// free, since samples may then differ in shape.
+data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& dataset,
+                                int64_t asked, int64_t usual);
 
 // A report for machines: what is known, each share with its standard error.
 Json task_json(const eval::TaskReport& report);

@@ -42,9 +42,8 @@ class Metric {
 
  private:
   double measure(const graph::Graph& graph) const {
-    data::LoaderOptions loading;
-    loading.batch_size = 64;
-    data::Loader loader(dataset_, loading);
+    data::Loader loader(dataset_,
+                        loading_for(graph, *dataset_, flags_.calibration.batch_size, 64));
     eval::TaskOptions options;
     options.most_samples = flags_.eval_samples;
     options.ctc_blank = flags_.blank;

@@ -86,7 +86,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
 class BudgetJudge {
  public:
   BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlags& flags)
-      : original_(original) {
+      : original_(original), batch_size_(flags.calibration.batch_size) {
     const std::string& text = flags.correct_until;
     const std::string kind = text.substr(0, text.find('='));
     const double number = number_of(text, kind);
@@ -125,9 +125,7 @@ class BudgetJudge {
   }
 
   eval::TaskReport report_of(const graph::Graph& graph) const {
-    data::LoaderOptions loading;
-    loading.batch_size = std::min<int64_t>(256, dataset_->size());
-    data::Loader loader(dataset_, loading);
+    data::Loader loader(dataset_, loading_for(original_, *dataset_, batch_size_, 256));
     eval::TaskOptions options;
     options.quiet = true;
     const eval::NetworkSubject exact = eval::graph_subject(original_);
@@ -135,6 +133,7 @@ class BudgetJudge {
   }
 
   const graph::Graph& original_;
+  int64_t batch_size_;
   std::shared_ptr<const data::Dataset> dataset_;
   quantize::Budget budget_;
 };
@@ -161,8 +160,7 @@ class QatData {
         training_.loss.kind = train::LossKind::kMse;
         break;
     }
-    data::LoaderOptions loading;
-    loading.batch_size = std::min(flags.qat_batch, dataset->size());
+    data::LoaderOptions loading = loading_for(graph, *dataset, flags.qat_batch, 0);
     loading.seed = static_cast<uint64_t>(flags.seed);
     loading.shuffle = true;
     loading.drop_last = true;

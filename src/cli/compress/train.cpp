@@ -143,6 +143,7 @@ class Training {
 
   Json run() {
     resume();
+    check_validation();
     const auto start = std::chrono::steady_clock::now();
     const int64_t batches = loader_->batches();
     try {
@@ -220,13 +221,23 @@ class Training {
   void validate() {
     if (!validation_) return;
     trainer_->store();
-    data::LoaderOptions loading;
-    loading.batch_size = 256;
-    data::Loader loader(validation_, loading);
+    last_validation_ = evaluate({});
+  }
+
+  // What does not fit the network is told before the first epoch.
+  void check_validation() const {
+    if (!validation_) return;
     eval::TaskOptions options;
+    options.most_samples = 1;
+    options.quiet = true;
+    evaluate(options);
+  }
+
+  eval::TaskReport evaluate(eval::TaskOptions options) const {
+    data::Loader loader(validation_,
+                        loading_for(network_.graph, *validation_, flags_.batch_size, 0));
     options.ctc_blank = flags_.blank;
-    last_validation_ =
-        eval::evaluate_task(eval::graph_subject(network_.graph), nullptr, loader, options);
+    return eval::evaluate_task(eval::graph_subject(network_.graph), nullptr, loader, options);
   }
 
   const TrainFlags& flags_;
