@@ -262,6 +262,15 @@ class Network(command.CommandTest):
                                    "--correct-until", "agreement=1", "--valid", lines)
         self.assertTrue(judged["correction"]["met"])
         self.assertEqual(self.succeed_json("eval", free, "--data", lines, "--against", free)["agreement"], 1)
+        # One score a sample is no class.
+        single = self.model([helper.make_node("ReduceMax", ["x"], ["m"], axes=[1, 2, 3], keepdims=0),
+                             helper.make_node("Unsqueeze", ["m", "axis"], ["column"]),
+                             helper.make_node("MatMul", ["column", "w"], ["y"], name="fc")], name="single.onnx",
+                            inputs=(("x", ["n", 1, "h", "w_"]),),
+                            initializers=[numpy_helper.from_array(np.ones((1, 1), np.float32), "w"),
+                                          numpy_helper.from_array(np.int64([1]), "axis")])
+        self.fail_with("quantize", single, "-o", out, "--scheme", "int8", "--data", lines, "--correct-until", "agreement=1",
+                       "--valid", lines, needles=["'g'", "several scores"])
 
     def test_bad_quantize(self):
         model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"

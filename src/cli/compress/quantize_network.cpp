@@ -100,7 +100,14 @@ class BudgetJudge {
     const double exact = top1 ? report_of(original_).top1->value : 0;
     budget_.measure = [this, top1, exact](const graph::Graph& graph) {
       const eval::TaskReport report = report_of(graph);
-      return top1 ? 100 * (report.top1->value - exact) : report.agreement->value;
+      if (top1) return 100 * (report.top1->value - exact);
+      if (!report.agreement) {
+        fail(ErrorCode::kInvalidArgument,
+             "[quantize] --correct-until agreement: the first output of '{}' is not several scores "
+             "a sample, so there is no class or reading to agree on",
+             original_.name);
+      }
+      return report.agreement->value;
     };
   }
   BudgetJudge(const BudgetJudge&) = delete;
