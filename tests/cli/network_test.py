@@ -179,6 +179,7 @@ class Network(command.CommandTest):
         x, labels = images.astype(np.float32) / 255, np.fromfile(MNIST / "t10k-labels-idx1-ubyte", np.uint8)[8:508]
         logits = run_onnxruntime(trained, {"input": x})[0]
         np.savez(self.folder / "some.npz", input=x, labels=labels.astype(np.int64))
+        self.assertEqual(self.succeed_json("eval", trained, "--data", MNIST)["samples"], 10000)  # not those it was trained on
         measured = self.succeed_json("eval", trained, "--data", self.folder / "some.npz", "--against", trained)
         self.assertAlmostEqual(measured["top1"], (logits.argmax(1) == labels).mean(), places=6)
         self.assertEqual((measured["agreement"], measured["samples"]), (1, 500))

@@ -126,7 +126,7 @@ void run_network(const Arguments& arguments) {
   const JudgedNetwork network(arguments.model, arguments.threads);
   std::optional<JudgedNetwork> original;
   if (!arguments.original.empty()) original.emplace(arguments.original, arguments.threads);
-  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt);
+  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt, /*held_out=*/true);
   if (dataset->label_kind() == data::LabelKind::kNone && !original) {
     fail(ErrorCode::kInvalidArgument, "[eval] '{}' has no labels: give the original (--against) to compare with", arguments.data);
   }
@@ -184,7 +184,7 @@ void add_eval(CLI::App& app) {
       ->required();
   verb->add_option("--text", arguments->text, "Language model: plain text, UTF-8");
   verb->add_option("--data", arguments->data,
-                   "Network: folder with IDX files, .npy, .npz, folder of pictures, or a list of pictures; with or without labels");
+                   "Network: folder with IDX files (MNIST: the test pair), .npy, .npz, folder of pictures, or a list of pictures; with or without labels");
   verb->add_option("--against", arguments->original,
                    "The original: adds perplexity ratio, KL divergence and top-1 agreement");
   verb->add_option("--ctx", arguments->context, "Tokens per chunk; the second half of each is scored")

@@ -107,9 +107,13 @@ data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& 
 
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
-                                                  std::optional<data::LabelKind> labels) {
+                                                  std::optional<data::LabelKind> labels,
+                                                  bool held_out) {
   data::DatasetOptions options;
   options.labels = labels;
+  options.held_out = held_out;
+  if (held_out && data::has_test_pair(path))
+    std::fprintf(stderr, "note: of '%s' the test pair (t10k) is measured\n", path.c_str());
   options.preprocess =
       preprocess.empty() ? preprocess_of_model(model) : data::read_preprocess(preprocess);
   return data::open_dataset(path, options);

@@ -45,11 +45,12 @@ std::map<std::string, std::vector<int64_t>> parse_input_shapes(
 std::optional<data::Preprocess> preprocess_of_model(const std::string& path);
 
 // Samples for a model: what data::open_dataset() makes of the path, prepared as the model or the
-// file `preprocess` says. `labels`: what they must be, absent for
-// whatever is there.
+// file `preprocess` says. `labels`: what they must be, absent for whatever is there. `held_out`: to
+// measure on; of MNIST's folder the test pair then, which standard error is told.
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
-                                                  std::optional<data::LabelKind> labels);
+                                                  std::optional<data::LabelKind> labels,
+                                                  bool held_out = false);
 
 // How many of the samples run together: the network's own number where an input declares it (whole
 // batches only then), else `asked`, else (0) `usual`, or 1 where other sizes than the batch are

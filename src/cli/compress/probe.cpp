@@ -32,7 +32,8 @@ class Metric {
  public:
   Metric(const ProbeFlags& flags, const graph::Graph& original) : flags_(flags) {
     const std::string& path = flags.validation;
-    dataset_ = open_samples(path, flags.model, flags.calibration.preprocess, std::nullopt);
+    dataset_ = open_samples(path, flags.model, flags.calibration.preprocess, std::nullopt,
+                            /*held_out=*/true);
     if (dataset_->label_kind() == data::LabelKind::kNone)
       fail(ErrorCode::kInvalidArgument, "[probe] '{}' has no labels: --valid measures a metric",
            path);

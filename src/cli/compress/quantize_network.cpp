@@ -96,7 +96,8 @@ class BudgetJudge {
       fail(ErrorCode::kInvalidArgument, "[quantize] --correct-until '{}' needs --valid", text);
     const bool top1 = kind == "top1";
     dataset_ = open_samples(flags.validation, flags.model, flags.calibration.preprocess,
-                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt);
+                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt,
+                            /*held_out=*/true);
     const double exact = top1 ? report_of(original_).top1->value : 0;
     budget_.measure = [this, top1, exact](const graph::Graph& graph) {
       const eval::TaskReport report = report_of(graph);

@@ -100,19 +100,9 @@ train::TrainOptions options_of(const TrainFlags& flags, int64_t batches_per_epoc
 // The held-out samples: those asked for, or MNIST's test pair in the training folder.
 std::shared_ptr<const data::Dataset> validation_set(const TrainFlags& flags,
                                                     data::LabelKind labels) {
-  if (!flags.validation.empty())
-    return open_samples(flags.validation, flags.model, flags.preprocess, labels);
-  std::error_code error;
-  const std::filesystem::path folder(flags.data);
-  for (const char* name : {"t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"}) {
-    if (!std::filesystem::exists(folder / name, error)) continue;
-    data::DatasetOptions options;
-    options.labels = labels;
-    options.preprocess = flags.preprocess.empty() ? data::find_preprocess(flags.model)
-                                                  : data::read_preprocess(flags.preprocess);
-    return data::open_idx_folder(folder, "t10k", options);
-  }
-  return nullptr;
+  if (flags.validation.empty() && !data::has_test_pair(flags.data)) return nullptr;
+  return open_samples(flags.validation.empty() ? flags.data : flags.validation, flags.model,
+                      flags.preprocess, labels, /*held_out=*/true);
 }
 
 data::LabelKind labels_for(train::LossKind loss) {
@@ -277,7 +267,7 @@ void add_train(CLI::App& app) {
       ->required();
   verb->add_option(
       "--valid", flags->validation,
-      "held-out samples, measured after every epoch (MNIST: the test pair in the same folder)");
+      "held-out samples, measured after every epoch (MNIST: the test pair of the folder, that of --data by default)");
   verb->add_option("-o,--output", flags->output, "ONNX file to write")->required();
   verb->add_option(
       "--preprocess", flags->preprocess,
