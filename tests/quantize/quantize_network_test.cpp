@@ -281,6 +281,21 @@ TEST(QuantizeNetwork, EqualizingKeepsTheNetworkAndEvensItsChannels) {
   EXPECT_TRUE(test::close(w1.abs().amax({1, 2, 3}), w2.abs().amax({0, 2, 3}), 1e-3));
 }
 
+// What folding a BatchNormalization leaves of a channel that is dead: hardly a weight, but a bias.
+TEST(QuantizeNetwork, EqualizingLeavesDeadChannelsAlone) {
+  SmallNet net = two_convolutions(6);
+  net.graph.value(*net.graph.find("w0")).weight->emplace<at::Tensor>(
+      constant(net.graph, "w0").index_fill(0, at::tensor({2}, at::kLong), 1e-12));
+  net.graph.value(*net.graph.find("w1")).weight->emplace<at::Tensor>(
+      constant(net.graph, "w1").index_fill(0, at::tensor({2}, at::kLong), 0.3));
+  Graph graph = net.graph;
+  const at::Tensor bias = constant(net.graph, "w1");
+  equalize(graph);
+  EXPECT_EQ(constant(graph, "w1")[2].item<float>(), bias[2].item<float>());
+  EXPECT_LT(constant(graph, "w1").abs().max().item<double>(), 100);
+  EXPECT_FALSE(at::equal(constant(graph, "w1"), bias));  // the others are scaled
+}
+
 // Inputs with a mean: where elements are independent and around 0, the nearest codes are the best.
 TEST(QuantizeNetwork, AdaRoundIsBetterThanNearestOnOtherInputs) {
   SmallNet net = two_convolutions(8);
