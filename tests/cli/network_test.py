@@ -273,6 +273,17 @@ class Network(command.CommandTest):
         self.fail_with("quantize", single, "-o", out, "--scheme", "int8", "--data", lines, "--correct-until", "agreement=1",
                        "--valid", lines, needles=["'g'", "several scores"])
 
+    def test_quantize_knows_the_blank_of_a_recognizer(self):
+        """Class 0 is read at every step: the label [0] where 2 is the blank, and nothing where 0 is."""
+        weight = [numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")]
+        model = self.model([helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")], name="read.onnx",
+                           inputs=(("x", ["n", 4, 3]),), initializers=weight)
+        data, out = self.folder / "data.npz", self.folder / "q.onnx"
+        np.savez(data, x=np.tile(np.float32([20, 0, 0]), (6, 4, 1)), labels=np.zeros((6, 1), np.int64))
+        report = self.succeed_json("quantize", model, "-o", out, "--scheme", "int8", "--data", data, "--qat", 1, "--blank", 2)
+        self.assertLess(report["training"]["losses"][0], 0.01)
+        self.assertEqual(report["recipe"]["qat"]["blank"], 2)
+
     def test_bad_quantize(self):
         model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)

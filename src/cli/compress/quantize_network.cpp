@@ -86,7 +86,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
 class BudgetJudge {
  public:
   BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlags& flags)
-      : original_(original), batch_size_(flags.calibration.batch_size) {
+      : original_(original), batch_size_(flags.calibration.batch_size), blank_(flags.blank) {
     const std::string& text = flags.correct_until;
     const std::string kind = text.substr(0, text.find('='));
     const double number = number_of(text, kind);
@@ -136,12 +136,13 @@ class BudgetJudge {
     data::Loader loader(dataset_, loading_for(original_, *dataset_, batch_size_, 256));
     eval::TaskOptions options;
     options.quiet = true;
+    options.ctc_blank = blank_;
     const eval::NetworkSubject exact = eval::graph_subject(original_);
     return eval::evaluate_task(eval::graph_subject(graph), &exact, loader, options);
   }
 
   const graph::Graph& original_;
-  int64_t batch_size_;
+  int64_t batch_size_, blank_;
   std::shared_ptr<const data::Dataset> dataset_;
   quantize::Budget budget_;
 };
@@ -163,6 +164,7 @@ class QatData {
         break;
       case data::LabelKind::kSequence:
         training_.loss.kind = train::LossKind::kCtc;
+        training_.loss.ctc_blank = flags.blank;
         break;
       case data::LabelKind::kVector:
         training_.loss.kind = train::LossKind::kMse;
@@ -311,6 +313,11 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "until sqnr=DB at the output, top1=POINTS lost at most or agreement=SHARE "
                        "on --valid"));
   keep(verb.add_option("--valid", flags.validation, "samples that --correct-until judges on"));
+  keep(verb.add_option("--blank", flags.blank,
+                       "class of a text recognizer that stands for nothing, for --qat and "
+                       "--correct-until"))
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   for (CLI::Option* option : add_qat_flags(verb, flags)) keep(option);
   keep(verb.add_option("--opset", flags.opset, "of the file written, 13 to 23"))
       ->check(CLI::Range(13, 23))
@@ -351,7 +358,11 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   Json recipe = quantize::options_to_json(options);
   if (data) recipe["samples"] = data->samples();
   if (judge) recipe["correct_until"] = flags.correct_until;
-  if (training) recipe["qat"]["loss"] = train::loss_name(training->training().loss.kind);
+  if (training) {
+    const train::LossOptions& loss = training->training().loss;
+    recipe["qat"]["loss"] = train::loss_name(loss.kind);
+    if (loss.kind == train::LossKind::kCtc) recipe["qat"]["blank"] = loss.ctc_blank;
+  }
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
   output.weights = deploy::OnnxWeights::kQdq;
   const WrittenNetwork written = write_network(network, output);

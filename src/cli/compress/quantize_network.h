@@ -24,7 +24,7 @@ struct QuantizeNetworkFlags {
   int64_t adaround_iterations = 2000, opset = 17;
   int weight_bits = 0, activation_bits = 8;
   double percentile = 99.99;
-  int64_t qat_epochs = 0, qat_observe = 1, qat_batch = 64;
+  int64_t qat_epochs = 0, qat_observe = 1, qat_batch = 64, blank = 0;
   std::string qat_method = "lsq", optimizer = "sgd";
   double learning_rate = 0.01, weight_decay = 1e-4, temperature = 1;
   std::string correct_until, validation;
