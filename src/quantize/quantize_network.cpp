@@ -41,6 +41,7 @@ class NetworkQuantizer {
     }
     plan_ = plan_activations(original_, layers_, options_.form);
     check_samples();
+    check_regions();
     calibrate();
     round_weights();
     result = original_;
@@ -80,6 +81,30 @@ class NetworkQuantizer {
          "AdaRound, "
          "bias correction, repairs and training",
          original_.name);
+  }
+
+  // Every reader of a region reads its codes, so its layers cannot differ in what they take.
+  void check_regions() const {
+    if (options_.form != ActivationForm::kRegions) return;
+    if (options_.correction) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] '{}': repairs up to a budget do not go with regions: a layer in float would "
+           "still read codes",
+           original_.name);
+    }
+    for (const NetworkLayer& layer : layers_) {
+      for (const size_t input : layer.activation_inputs) {
+        const auto pair = plan_.readers.find({layer.node, input});
+        if (pair == plan_.readers.end()) continue;
+        const int bits = plan_.group_bits[plan_.pairs[pair->second].group];
+        if (bits == layer.precision.activation_bits) continue;
+        fail(ErrorCode::kInvalidArgument,
+             "[quantize] layer '{}' is to be {}, but reads a region of {} bits that other layers "
+             "share (value '{}'): with regions they need activations of the same bits",
+             layer.name, to_string(layer.precision), bits,
+             original_.value(plan_.pairs[pair->second].value).name);
+      }
+    }
   }
 
   void round_weights() {

@@ -73,7 +73,8 @@ Json report_to_json(const NetworkReport& report);
 // otherwise (then nothing is compared for the report either).
 // `training`: samples for options.qat; needed then.
 // Errors: InvalidArgument for missing or zero samples, a NaN in calibration, a weight that is not
-// finite, a pattern that matches nothing, options out of range; Unsupported for a network that is
+// finite, a pattern that matches nothing, options out of range, layers of one region that differ in
+// activation bits, a budget with regions; Unsupported for a network that is
 // quantized already. The graph is unchanged then.
 NetworkReport quantize_network(graph::Graph& graph, const NetworkOptions& options,
                                const calib::Batches* batches,

@@ -223,6 +223,30 @@ TEST(QuantizeNetwork, RegionsShareScales) {
   EXPECT_LT(error(net.graph, original, x), 1e-3 * run(original, x).square().mean().item<double>());
 }
 
+TEST(QuantizeNetwork, RegionsRefuseWhatLayersOfOneRegionCannotHave) {
+  const auto data = batches_of({noise({3, 4, 8, 8}, 9)});
+  const Graph original = regions_network().graph;
+  std::vector<std::string> convs;
+  for (const Node& node : original.nodes())
+    if (node.op == "Conv") convs.push_back(node.name);
+  NetworkOptions options = plain();
+  options.form = ActivationForm::kRegions;
+  options.precision = {4, 4, false};
+  // The last in float; the first of more bits, which the second, that reads the same, would get.
+  for (const auto& [rule, refused] : {std::pair(convs.back() + "=float", convs.back()),
+                                      std::pair(convs[0] + "=w8a8", convs[1])}) {
+    options.overrides = {parse_precision_rule(rule, options.precision)};
+    Graph graph = original;
+    expect_error(ErrorCode::kInvalidArgument, {"region", "'" + refused + "'"},
+                 [&] { quantize_network(graph, options, &data); });
+  }
+  options.overrides.clear();
+  options.correction.emplace().goal = 20;
+  Graph graph = original;
+  expect_error(ErrorCode::kInvalidArgument, {"repairs", "regions"},
+               [&] { quantize_network(graph, options, &data); });
+}
+
 TEST(QuantizeNetwork, OnlyLayerInputsAreRoundedByDefault) {
   SmallNet net = regions_network();
   const auto data = batches_of({noise({3, 4, 8, 8}, 9)});
@@ -284,10 +308,12 @@ TEST(QuantizeNetwork, EqualizingKeepsTheNetworkAndEvensItsChannels) {
 // What folding a BatchNormalization leaves of a channel that is dead: hardly a weight, but a bias.
 TEST(QuantizeNetwork, EqualizingLeavesDeadChannelsAlone) {
   SmallNet net = two_convolutions(6);
-  net.graph.value(*net.graph.find("w0")).weight->emplace<at::Tensor>(
-      constant(net.graph, "w0").index_fill(0, at::tensor({2}, at::kLong), 1e-12));
-  net.graph.value(*net.graph.find("w1")).weight->emplace<at::Tensor>(
-      constant(net.graph, "w1").index_fill(0, at::tensor({2}, at::kLong), 0.3));
+  net.graph.value(*net.graph.find("w0"))
+      .weight->emplace<at::Tensor>(
+          constant(net.graph, "w0").index_fill(0, at::tensor({2}, at::kLong), 1e-12));
+  net.graph.value(*net.graph.find("w1"))
+      .weight->emplace<at::Tensor>(
+          constant(net.graph, "w1").index_fill(0, at::tensor({2}, at::kLong), 0.3));
   Graph graph = net.graph;
   const at::Tensor bias = constant(net.graph, "w1");
   equalize(graph);
