@@ -288,14 +288,18 @@ NetworkReport quantize_network(Graph& graph, const NetworkOptions& options,
 
 Json options_to_json(const NetworkOptions& options) {
   Json json = {{"precision", to_string(options.precision)},
-               {"symmetric_activations", options.symmetric_activations},
                {"form", options.form == ActivationForm::kInputs ? "inputs" : "regions"},
                {"per_tensor", options.per_tensor},
                {"scale", options.scales == ScaleMethod::kSearch ? "search" : "absmax"},
-               {"observer", calib::observer_name(options.observer)},
                {"equalize", options.equalize},
                {"adaround", options.adaround},
                {"bias_correct", options.bias_correct}};
+  if (options.dynamic) {
+    json["dynamic"] = true;
+  } else {
+    json["symmetric_activations"] = options.symmetric_activations;
+    json["observer"] = calib::observer_name(options.observer);
+  }
   if (options.observer == calib::ObserverKind::kPercentile)
     json["percentile"] = options.observing.percentile;
   if (options.observer == calib::ObserverKind::kMovingAverage)
@@ -304,7 +308,6 @@ Json options_to_json(const NetworkOptions& options) {
     json["adaround_iterations"] = options.rounding.iterations;
     json["seed"] = options.rounding.seed;
   }
-  if (options.dynamic) json["dynamic"] = true;
   if (options.correction) json["correct_until"] = options.correction->goal;
   if (options.qat) json["qat"] = options_to_json(*options.qat);
   if (options.edge) json["first_last"] = to_string(*options.edge);

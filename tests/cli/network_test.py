@@ -298,6 +298,8 @@ class Network(command.CommandTest):
             ([*int8, "--data", good, "--override", "conv*=int4"], ["'conv*'", "fc1"]),
             ([*int8, "--data", good, "--override", "fc1=int1"], ["'int1'"]),
             ([*int8, "--data", good, "--group-size", "64"], ["--group-size"]),
+            ([*int8, "--dynamic", "--observer", "mse"], ["--observer", "--dynamic"]),
+            ([*int8, "--dynamic", "--activations", "uint8"], ["--activations", "--dynamic"]),
         ]:
             with self.subTest(needles=needles):
                 self.fail_with("quantize", model, "-o", out, *arguments, needles=needles)

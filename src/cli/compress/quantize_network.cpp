@@ -327,6 +327,22 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
   return names;
 }
 
+void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags) {
+  const struct {
+    const char* flag;
+    bool serves;
+    const char* rule;
+  } rules[] = {
+      {"--activations", !flags.dynamic, "--dynamic says how activations are quantized"},
+      {"--observer", !flags.dynamic, "with --dynamic activations get their range as they come"},
+      {"--percentile", !flags.dynamic, "with --dynamic activations get their range as they come"},
+  };
+  for (const auto& [flag, serves, rule] : rules) {
+    if (!serves && verb.get_option(flag)->count() > 0)
+      fail(ErrorCode::kInvalidArgument, "[quantize] {} has no effect: {}", flag, rule);
+  }
+}
+
 void simplify_for_quantization(graph::Graph& graph) {
   graph::SimplifyOptions options;
   options.evaluate = exec::evaluate_node;

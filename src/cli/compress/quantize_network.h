@@ -37,6 +37,9 @@ struct QuantizeNetworkFlags {
 // Adds the flags that only networks have, and returns their names.
 std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags& flags);
 
+// Refuses flags that would be without effect. Errors: InvalidArgument naming the flag and why.
+void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags);
+
 // Folds and fuses what does not stand in the way of quantizing layer by layer.
 void simplify_for_quantization(graph::Graph& graph);
 
