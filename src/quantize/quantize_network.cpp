@@ -34,6 +34,7 @@ class NetworkQuantizer {
     exec::check_finite(original_, 0, static_cast<graph::NodeId>(original_.nodes().size()));
     if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
     layers_ = find_layers(original_, options_.precision);
+    plan_precisions(original_, layers_, std::nullopt, options_.table);
     plan_precisions(original_, layers_, options_.edge, options_.overrides);
     if (options_.dynamic) {
       quantize_as_they_come(result);
@@ -311,8 +312,12 @@ Json options_to_json(const NetworkOptions& options) {
   if (options.correction) json["correct_until"] = options.correction->goal;
   if (options.qat) json["qat"] = options_to_json(*options.qat);
   if (options.edge) json["first_last"] = to_string(*options.edge);
-  for (const PrecisionRule& rule : options.overrides)
-    json["overrides"].push_back(rule.pattern + "=" + to_string(rule.precision));
+  const auto put = [&](const char* key, const std::vector<PrecisionRule>& rules) {
+    for (const PrecisionRule& rule : rules)
+      json[key].push_back(rule.pattern + "=" + to_string(rule.precision));
+  };
+  put("sensitivity", options.table);
+  put("overrides", options.overrides);
   return json;
 }
 

@@ -18,6 +18,7 @@ namespace packlight::quantize {
 // Quantization of a network, after training or in it.
 struct NetworkOptions {
   Precision precision;                   // of all layers that nothing else is said of
+  std::vector<PrecisionRule> table;      // of layers by sensitivity (precision_rules), then
   std::optional<Precision> edge;         // of first and last layers (plan_precisions)
   std::vector<PrecisionRule> overrides;  // then these, the last match wins
   bool symmetric_activations = true;     // I8 codes around 0; else U8 with a zero point

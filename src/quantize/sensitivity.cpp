@@ -46,6 +46,7 @@ std::vector<LayerSensitivity> measure_sensitivity(
   std::vector<LayerSensitivity> table;
   for (const NetworkLayer& layer : layers) {
     NetworkOptions alone = options;
+    alone.table.clear();
     alone.edge.reset();
     alone.overrides = {{"*", parse_precision("float", {})},
                        {literal(layer.name), options.precision}};

@@ -299,6 +299,7 @@ class Network(command.CommandTest):
             ([*int8, "--data", good, "--override", "fc1=int1"], ["'int1'"]),
             ([*int8, "--data", good, "--group-size", "64"], ["--group-size"]),
             ([*int8, "--dynamic", "--observer", "mse"], ["--observer", "--dynamic"]),
+            (["--wbits", 2, "--data", good, "--sensitivity", good], ["--wbits", "--sensitivity"]),
             ([*int8, "--dynamic", "--activations", "uint8"], ["--activations", "--dynamic"]),
         ]:
             with self.subTest(needles=needles):

@@ -286,6 +286,24 @@ TEST(QuantizeNetwork, TheLastRuleWinsOverEdgesAndBody) {
   EXPECT_EQ(constant(net.graph, "w6_f16").scalar_type(), at::kHalf);
 }
 
+TEST(QuantizeNetwork, EdgesComeAfterTheTableAndRulesAfterThem) {
+  SmallNet net = two_convolutions(4);
+  std::vector<std::string> names;
+  for (const Node& node : net.graph.nodes())
+    if (node.op == "Conv") names.push_back(node.name);
+  NetworkOptions options = plain();
+  options.table = {parse_precision_rule("*=int4", options.precision)};
+  options.edge = parse_precision("w6a8", options.precision);
+  options.overrides = {parse_precision_rule(names[1] + "=w3a8", options.precision)};
+  const auto data = batches_of({noise({3, 3, 8, 8}, 9)});
+  const Json recipe = options_to_json(options);
+  const NetworkReport report = quantize_network(net.graph, options, &data);
+  EXPECT_EQ(to_string(report.layers[0].precision), "w6a8");
+  EXPECT_EQ(to_string(report.layers[1].precision), "w3a8");
+  EXPECT_EQ(recipe["sensitivity"], Json({"*=w4a8"}));
+  EXPECT_EQ(recipe["overrides"], Json({names[1] + "=w3a8"}));
+}
+
 TEST(QuantizeNetwork, EqualizingKeepsTheNetworkAndEvensItsChannels) {
   SmallNet net = two_convolutions(6, 1.5);
   const Graph original = net.graph;

@@ -59,7 +59,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   if (!flags.first_last.empty())
     options.edge = quantize::parse_precision(flags.first_last, options.precision);
   if (!flags.sensitivity.empty()) {
-    options.overrides = quantize::precision_rules(
+    options.table = quantize::precision_rules(
         quantize::sensitivity_from_json(base::read_json_file(flags.sensitivity), flags.sensitivity),
         options.precision);
   }
@@ -295,7 +295,7 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "precision of first and last layers (as in --override)"));
   keep(verb.add_option("--sensitivity", flags.sensitivity,
                        "table of `probe --sensitivity`: layers of 0.8 and more get f16, of 0.5 and "
-                       "more int8, the others int4; --override comes after it"));
+                       "more int8, the others int4; --first-last and --override come after it"));
   keep(verb.add_flag("--equalize", flags.equalize,
                      "even out channels across layers before rounding"));
   keep(verb.add_flag("--adaround", flags.adaround,
@@ -333,6 +333,7 @@ void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags
     bool serves;
     const char* rule;
   } rules[] = {
+      {"--wbits", flags.sensitivity.empty(), "--sensitivity gives every layer its bits"},
       {"--activations", !flags.dynamic, "--dynamic says how activations are quantized"},
       {"--observer", !flags.dynamic, "with --dynamic activations get their range as they come"},
       {"--percentile", !flags.dynamic, "with --dynamic activations get their range as they come"},
