@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "base/fail.h"
@@ -24,6 +25,9 @@ namespace {
 
 using graph::Graph;
 
+// Of the weights' bytes: less than this outside of layers goes without a notice.
+constexpr double kNotedShare = 0.01;
+
 class NetworkQuantizer {
  public:
   NetworkQuantizer(const Graph& graph, const NetworkOptions& options, const calib::Batches* batches,
@@ -34,6 +38,7 @@ class NetworkQuantizer {
     exec::check_finite(original_, 0, static_cast<graph::NodeId>(original_.nodes().size()));
     if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
     layers_ = find_layers(original_, options_.precision);
+    note_other_weights();
     plan_precisions(original_, layers_, std::nullopt, options_.table);
     plan_precisions(original_, layers_, options_.edge, options_.overrides);
     if (options_.dynamic) {
@@ -60,6 +65,26 @@ class NetworkQuantizer {
   }
 
  private:
+  // Recurrent layers, embeddings and the like keep theirs.
+  void note_other_weights() {
+    std::set<graph::ValueId> of_layers;
+    for (const NetworkLayer& layer : layers_) of_layers.insert(layer.weight(original_));
+    double all = 0, others = 0;
+    for (graph::ValueId id = 0; id < static_cast<graph::ValueId>(original_.values().size()); ++id) {
+      const auto& weight = original_.value(id).weight;
+      const auto* dense = weight ? std::get_if<at::Tensor>(&*weight) : nullptr;
+      if (dense == nullptr || dense->dim() < 2 || !at::isFloatingType(dense->scalar_type()))
+        continue;
+      all += static_cast<double>(dense->nbytes());
+      if (of_layers.count(id) == 0) others += static_cast<double>(dense->nbytes());
+    }
+    if (others < kNotedShare * all || others == 0) return;
+    report_.notices.push_back(fmt::format(
+        "{:.1f} % of the weights' bytes stay as they are: they belong to no Conv, ConvTranspose, "
+        "MatMul or Gemm",
+        100 * others / all));
+  }
+
   void check_samples() const {
     if (options_.qat && (options_.adaround || options_.bias_correct || training_ == nullptr)) {
       fail(ErrorCode::kInvalidArgument,

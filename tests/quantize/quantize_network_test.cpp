@@ -483,6 +483,28 @@ TEST(QuantizeNetwork, OutputsThatNothingComputesCannotBeCompared) {
   });
 }
 
+TEST(QuantizeNetwork, RefusesANetworkWithoutLayers) {
+  SmallNet net;
+  net.returns({net.op("Add", {net.input("x", {2, 2}), net.constant(noise({2, 2}, 1))})});
+  const auto data = batches_of({noise({2, 2}, 2)});
+  expect_error(ErrorCode::kInvalidArgument, {"no layer to quantize", "MatMul"},
+               [&] { quantize_network(net.graph, plain(), &data); });
+}
+
+TEST(QuantizeNetwork, SaysHowMuchOfTheWeightsBelongsToNoLayer) {
+  SmallNet net;
+  const ValueId rows = net.op("Gather", {net.constant(noise({12, 4}, 1)), net.ints({1, 2})});
+  const ValueId x = net.op("Add", {net.input("x", {2, 4}), rows});
+  net.returns({net.op("MatMul", {x, net.constant(noise({4, 4}, 2))})});
+  const auto data = batches_of({noise({2, 4}, 3)});
+  const NetworkReport report = quantize_network(net.graph, plain(), &data);
+  ASSERT_EQ(report.notices.size(), 1u);
+  EXPECT_NE(report.notices[0].find("75.0 %"), std::string::npos) << report.notices[0];
+  SmallNet plain_net = two_convolutions(4);
+  const auto pictures = batches_of({noise({2, 3, 8, 8}, 3)});
+  EXPECT_TRUE(quantize_network(plain_net.graph, plain(), &pictures).notices.empty());
+}
+
 TEST(QuantizeNetwork, RefusesBadInput) {
   const at::Tensor good = tensor({1, 2}, {1, 2});
   const auto refuses = [&](std::initializer_list<std::string> parts, const NetworkOptions& options,
