@@ -155,7 +155,15 @@ ValueId half_weight(Graph& graph, ValueId weight, std::unordered_map<ValueId, Va
   const auto [it, added] = made.emplace(weight, graph::kNone);
   if (!added) return it->second;
   const std::string name = graph.value(weight).name;
-  const at::Tensor half = std::get<at::Tensor>(*graph.value(weight).weight).to(at::kHalf);
+  const auto& dense = std::get<at::Tensor>(*graph.value(weight).weight);
+  const at::Tensor half = dense.to(at::kHalf);
+  if (const at::Tensor beyond = at::isinf(half); beyond.any().item<bool>()) {
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[quantize] weight '{}' holds {}, and F16 ends at 65504: its layers need another precision "
+        "than f16",
+        name, dense.masked_select(beyond)[0].item<float>());
+  }
   return it->second = graph.add_weight(graph.free_name(name + "_f16"), half);
 }
 

@@ -44,7 +44,7 @@ Inserted insert_codes(graph::Graph& graph, const std::vector<NetworkLayer>& laye
                       const std::map<size_t, WeightCodes>& weights);
 
 // An F16 weight in the place of a dense one, added to the graph when first asked for and kept in
-// `made`.
+// `made`. Errors: InvalidArgument naming the weight and the value that is beyond F16.
 graph::ValueId half_weight(graph::Graph& graph, graph::ValueId weight,
                            std::unordered_map<graph::ValueId, graph::ValueId>& made);
 

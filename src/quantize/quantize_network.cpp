@@ -250,15 +250,21 @@ class NetworkQuantizer {
     report.precision = layer.precision;
     if (layer.weight_input) report.weight = original_.value(layer.weight(original_)).name;
     if (const auto it = gains_.find(index); it != gains_.end()) report.rounding_gain = it->second;
+    if (layer.weight_input && layer.precision.float16_weights)
+      report.weight_error = error_of(layer, weight_of(layer).to(at::kHalf));
     const auto codes = weights_.find(index);
     if (codes == weights_.end()) return report;
-    const at::Tensor w = weight_of(layer).to(at::kDouble);
     report.least_scale = codes->second.scales.min().item<double>();
     report.largest_scale = codes->second.scales.max().item<double>();
-    const double energy = w.square().sum().item<double>();
-    const double error = (w - decode(codes->second).to(at::kDouble)).square().sum().item<double>();
-    report.weight_error = energy > 0 ? error / energy : 0;
+    report.weight_error = error_of(layer, decode(codes->second));
     return report;
+  }
+
+  double error_of(const NetworkLayer& layer, const at::Tensor& stored) const {
+    const at::Tensor w = weight_of(layer).to(at::kDouble);
+    const double energy = w.square().sum().item<double>();
+    const double error = (w - stored.to(at::kDouble)).square().sum().item<double>();
+    return energy > 0 ? error / energy : 0;
   }
 
   // The network at the shapes of the first calibration batch, so that work can be counted.

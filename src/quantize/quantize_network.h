@@ -75,8 +75,8 @@ Json report_to_json(const NetworkReport& report);
 // `training`: samples for options.qat; needed then.
 // Errors: InvalidArgument for missing or zero samples, a NaN in calibration, a weight that is not
 // finite, a pattern that matches nothing, options out of range, layers of one region that differ in
-// activation bits, a budget with regions; Unsupported for a network that is
-// quantized already. The graph is unchanged then.
+// activation bits, a budget with regions, a weight beyond F16 that is to be one; Unsupported for a
+// network that is quantized already. The graph is unchanged then.
 NetworkReport quantize_network(graph::Graph& graph, const NetworkOptions& options,
                                const calib::Batches* batches,
                                const TrainingData* training = nullptr);

@@ -483,6 +483,21 @@ TEST(QuantizeNetwork, OutputsThatNothingComputesCannotBeCompared) {
   });
 }
 
+TEST(QuantizeNetwork, WeightsInF16AreMeasuredAndMustFit) {
+  NetworkOptions options = plain();
+  options.precision = parse_precision("f16", {});
+  SmallNet net = product(tensor({1.0f, 0.1f, 2.0f, 4.0f}, {2, 2}));
+  const double error = 0.1f - 0x1.998p-4;  // F16 has 11 bits
+  EXPECT_NEAR(quantize_network(net.graph, options, nullptr).layers[0].weight_error,
+              error * error / 21.01, 1e-14);
+  for (const bool dynamic : {false, true}) {
+    options.dynamic = dynamic;
+    SmallNet large = product(tensor({1, -1e5f, 2, 3}, {2, 2}));
+    expect_error(ErrorCode::kInvalidArgument, {"'w0'", "-100000", "65504"},
+                 [&] { quantize_network(large.graph, options, nullptr); });
+  }
+}
+
 TEST(QuantizeNetwork, RefusesANetworkWithoutLayers) {
   SmallNet net;
   net.returns({net.op("Add", {net.input("x", {2, 2}), net.constant(noise({2, 2}, 1))})});

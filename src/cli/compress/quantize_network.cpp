@@ -204,7 +204,9 @@ void print_layers(const quantize::NetworkReport& report) {
   for (const quantize::NetworkLayerReport& layer : report.layers) {
     fmt::print("{:<40} {:<14} {:<7} {:>13} {:>12} {:>10}\n", layer.name, layer.op,
                quantize::to_string(layer.precision),
-               layer.precision.weight_bits > 0 ? fmt::format("{:.2e}", layer.weight_error) : "",
+               layer.precision.weight_bits > 0 || layer.precision.float16_weights
+                   ? fmt::format("{:.2e}", layer.weight_error)
+                   : "",
                layer.output_sqnr_db ? fmt::format("{:.1f} dB", *layer.output_sqnr_db) : "",
                layer.rounding_gain ? fmt::format("x {:.2f}", *layer.rounding_gain) : "");
   }
