@@ -336,7 +336,8 @@ Json options_to_json(const NetworkOptions& options) {
     json["percentile"] = options.observing.percentile;
   if (options.observer == calib::ObserverKind::kMovingAverage)
     json["momentum"] = options.observing.momentum;
-  if (options.adaround) {
+  if (options.bias_correct || options.correction) json["bias_samples"] = options.bias_samples;
+  if (options.adaround || options.correction) {
     json["adaround_iterations"] = options.rounding.iterations;
     json["seed"] = options.rounding.seed;
   }

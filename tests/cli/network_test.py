@@ -241,8 +241,16 @@ class Network(command.CommandTest):
         out = self.folder / "out.onnx"
         int8 = ["quantize", fixed, "-o", out, "--scheme", "int8", "--data", data]
         for goal in ("top1=100", "agreement=0"):
-            self.assertTrue(self.succeed_json(*int8, "--correct-until", goal, "--valid", data)["correction"]["met"])
-        self.assertEqual(self.succeed_json(*int8, "--qat", 1)["training"]["steps"], 3)
+            report = self.succeed_json(*int8, "--correct-until", goal, "--valid", data)
+            self.assertTrue(report["correction"]["met"])
+            self.assertIn("adaround_iterations", report["recipe"])  # repairs may use it
+        trained = self.succeed_json(*int8, "--qat", 1, "--crop-pad", 0, "--seed", 4)
+        self.assertEqual(trained["training"]["steps"], 3)
+        self.assertEqual((trained["recipe"]["qat"]["batch_size"], trained["recipe"]["seed"]), (2, 4))
+        # The recipe says what was looked at: whole batches, by which seed, and by how many threads.
+        recipe = self.succeed_json(*int8, "--samples", 3, "--seed", 7, "--threads", 1, "--bias-correct")["recipe"]
+        self.assertEqual([recipe[key] for key in ("samples", "batch_size", "seed", "threads", "data", "bias_samples")],
+                         [4, 2, 7, 1, "data.npz", 128])
         self.assertEqual(self.succeed_json("eval", fixed, "--data", data)["samples"], 6)
         probed = self.succeed_json("probe", fixed, "--sensitivity", "--data", data, "--valid", data)
         self.assertIn("metric_change", probed["layers"][0])

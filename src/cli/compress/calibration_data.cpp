@@ -42,7 +42,12 @@ CalibrationData::CalibrationData(const graph::Graph& graph, const std::string& m
   }
   loading_ = loading_for(graph, *dataset_, flags.batch_size, kUsualBatch);
   any_batch_ = !loading_.drop_last;
-  if (any_batch_) loading_.batch_size = std::min(loading_.batch_size, samples_);
+  const int64_t batch = loading_.batch_size;
+  if (any_batch_) {
+    loading_.batch_size = std::min(batch, samples_);
+  } else if (batch <= dataset_->size()) {
+    samples_ = std::min((samples_ + batch - 1) / batch, dataset_->size() / batch) * batch;
+  }
   loading_.seed = seed;
   loading_.shuffle = true;  // files are often sorted by class
 }

@@ -26,7 +26,8 @@ class CalibrationData {
   CalibrationData(const graph::Graph& graph, const std::string& model,
                   const CalibrationFlags& flags, uint64_t seed);
 
-  int64_t samples() const { return samples_; }
+  int64_t samples() const { return samples_; }  // that pass: whole batches where only they fit
+  int64_t batch_size() const { return loading_.batch_size; }
   calib::Batches batches() const;  // refers to this
 
  private:

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 
 #include "base/fail.h"
@@ -150,7 +151,8 @@ class BudgetJudge {
 // The data set's labels decide the loss; without any the float network is the teacher.
 class QatData {
  public:
-  QatData(const graph::Graph& graph, const QuantizeNetworkFlags& flags) : graph_(graph) {
+  QatData(const graph::Graph& graph, const QuantizeNetworkFlags& flags)
+      : graph_(graph), temperature_(flags.temperature) {
     const CalibrationFlags& from = flags.calibration;
     auto dataset =
         open_samples(from.data, flags.model, from.preprocess,
@@ -170,12 +172,12 @@ class QatData {
         training_.loss.kind = train::LossKind::kMse;
         break;
     }
-    data::LoaderOptions loading = loading_for(graph, *dataset, flags.qat_batch, 0);
-    loading.seed = static_cast<uint64_t>(flags.seed);
-    loading.shuffle = true;
-    loading.drop_last = true;
-    loading.augment = flags.augment;
-    loader_ = std::make_unique<data::Loader>(dataset, loading);
+    loading_ = loading_for(graph, *dataset, flags.qat_batch, 0);
+    loading_.seed = static_cast<uint64_t>(flags.seed);
+    loading_.shuffle = true;
+    loading_.drop_last = true;
+    loading_.augment = flags.augment;
+    loader_ = std::make_unique<data::Loader>(dataset, loading_);
     training_.batches = loader_->batches();
     training_.each = [this](int64_t epoch, const std::function<void(train::Batch)>& use) {
       loader_->start_epoch(epoch);
@@ -186,6 +188,17 @@ class QatData {
 
   const quantize::TrainingData& training() const { return training_; }
 
+  // Adds what the options of training do not say.
+  void describe(Json& recipe) const {
+    recipe["loss"] = train::loss_name(training_.loss.kind);
+    if (training_.loss.kind == train::LossKind::kCtc) recipe["blank"] = training_.loss.ctc_blank;
+    if (training_.loss.kind == train::LossKind::kKl) recipe["temperature"] = temperature_;
+    recipe["batch_size"] = loading_.batch_size;
+    recipe["flip"] = loading_.augment.flip;
+    recipe["shift"] = loading_.augment.shift;
+    recipe["crop_pad"] = loading_.augment.crop_pad;
+  }
+
  private:
   train::Batch to_batch(const data::Batch& batch) const {
     if (training_.loss.kind != train::LossKind::kKl)
@@ -194,9 +207,16 @@ class QatData {
   }
 
   const graph::Graph& graph_;
+  double temperature_;
+  data::LoaderOptions loading_;
   std::unique_ptr<data::Loader> loader_;
   quantize::TrainingData training_;
 };
+
+// The last part of a path, whether or not it ends in a slash.
+std::string name_of(const std::filesystem::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
 
 void print_layers(const quantize::NetworkReport& report) {
   fmt::print("{:<40} {:<14} {:<7} {:>13} {:>12} {:>10}\n", "layer", "operator", "bits",
@@ -375,13 +395,15 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   for (const std::string& notice : report.notices)
     std::fprintf(stderr, "note: %s\n", notice.c_str());
   Json recipe = quantize::options_to_json(options);
-  if (data) recipe["samples"] = data->samples();
-  if (judge) recipe["correct_until"] = flags.correct_until;
-  if (training) {
-    const train::LossOptions& loss = training->training().loss;
-    recipe["qat"]["loss"] = train::loss_name(loss.kind);
-    if (loss.kind == train::LossKind::kCtc) recipe["qat"]["blank"] = loss.ctc_blank;
+  recipe["seed"] = flags.seed;
+  recipe["threads"] = flags.threads;
+  if (data) {
+    recipe["data"] = name_of(flags.calibration.data);
+    recipe["samples"] = data->samples();
+    recipe["batch_size"] = data->batch_size();
   }
+  if (judge) recipe["correct_until"] = flags.correct_until;
+  if (training) training->describe(recipe["qat"]);
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
   output.weights = deploy::OnnxWeights::kQdq;
   const WrittenNetwork written = write_network(network, output);

@@ -16,7 +16,7 @@ struct QuantizeNetworkFlags {
   std::string model, output, scheme, scale;
   std::vector<std::string> overrides;
   int64_t seed = 0;
-  int threads = 0;
+  int threads = 1;
   bool json = false;
 
   CalibrationFlags calibration;

@@ -265,9 +265,9 @@ void add_train(CLI::App& app) {
           "--data", flags->data,
           "folder with IDX files (MNIST), .npy, .npz, folder of pictures, or a list of pictures")
       ->required();
-  verb->add_option(
-      "--valid", flags->validation,
-      "held-out samples, measured after every epoch (MNIST: the test pair of the folder, that of --data by default)");
+  verb->add_option("--valid", flags->validation,
+                   "held-out samples, measured after every epoch (MNIST: the test pair of the "
+                   "folder, that of --data by default)");
   verb->add_option("-o,--output", flags->output, "ONNX file to write")->required();
   verb->add_option(
       "--preprocess", flags->preprocess,
