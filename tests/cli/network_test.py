@@ -123,6 +123,35 @@ class Network(command.CommandTest):
         self.assertEqual([label["class"] for label in report["outputs"][0]["labels"][0]], best)
         self.assertIn(f"class {best[0]}", self.succeed("run", package, "--input", self.folder / "digit.png", "--labels", 1))
 
+    def test_how_pictures_become_inputs_goes_from_file_to_file(self):
+        """What --preprocess said of the calibration pictures stays with the package and the ONNX file, whatever lies beside."""
+        model, quantized, package = (self.folder / name for name in ("lenet5.onnx", "q.onnx", "q.plk"))
+        self.succeed("create", "lenet5", "-o", model, "--seed", 3)
+        used, beside = self.write("p.yaml", "preprocess: {channels: gray, scale: 0.5, mean: 20, std: 4}\n"), self.folder / "lenet5.yaml"
+        beside.write_text("preprocess: {channels: gray, scale: 2, mean: 1, std: 3}\n")
+        pictures, out = self.folder / "pictures", self.folder / "y.npy"
+        pictures.mkdir()
+        pixels = np.random.default_rng(1).integers(0, 256, (28, 28)).astype(np.uint8)
+        Image.fromarray(pixels).save(pictures / "digit.png")
+        x = self.array("x.npy", ((pixels.astype(np.float32) * 0.5 - 20) / 4)[None, None])
+        flags = ["--wbits", 8, "--activations", "none", "--preprocess", used]
+        self.succeed("quantize", model, "-o", package, *flags)
+        self.succeed("quantize", model, "-o", quantized, *flags, "--data", pictures)
+        beside.unlink()
+        again, back = self.folder / "again.plk", self.folder / "back.onnx"
+        self.succeed("export", quantized, "--format", "plk", "-o", again)
+        self.succeed("export", again, "--format", "onnx", "-o", back)
+        for written in (package, quantized, again, back):
+            with self.subTest(written=written.name):
+                self.succeed("run", written, "--input", x, "-o", out)
+                want = np.load(out)
+                self.succeed("run", written, "--input", pictures / "digit.png", "-o", out)
+                self.assertLessEqual(np.abs(np.load(out) - want).max(), 1e-5 * np.abs(want).max())
+        # A file beside the model comes first.
+        (self.folder / "q.yaml").write_text("preprocess: {channels: gray, scale: 2, mean: 1, std: 3}\n")
+        self.succeed("run", quantized, "--input", pictures / "digit.png", "-o", out)
+        self.assertGreater(np.abs(np.load(out) - want).max(), 1e-2 * np.abs(want).max())
+
     def test_bad_packages(self):
         model, package, out = self.folder / "mlp.onnx", self.folder / "mlp.plk", self.folder / "out.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)

@@ -61,11 +61,18 @@ std::map<std::string, std::vector<int64_t>> parse_input_shapes(
   return parse_input_shapes(texts, names, graph.name);
 }
 
-std::optional<data::Preprocess> preprocess_of_model(const std::string& path) {
-  if (io::detect_model_kind(path) == io::ModelKind::kNetworkPackage) {
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
+                                                    const std::string& given) {
+  if (!given.empty()) return data::read_preprocess(given);
+  const bool package = io::detect_model_kind(path) == io::ModelKind::kNetworkPackage;
+  if (package) {
     if (auto preprocess = preprocess_of(io::NetworkPackage::open(path))) return preprocess;
   }
-  return data::find_preprocess(path);
+  if (auto preprocess = data::find_preprocess(path); preprocess || package) return preprocess;
+  const auto metadata = import::read_onnx_metadata(path);
+  const auto kept = metadata.find(kPreprocessKey);
+  if (kept == metadata.end()) return std::nullopt;
+  return data::preprocess_from_json(base::parse_json(kept->second, path), path);
 }
 
 Json task_json(const eval::TaskReport& report) {
@@ -114,8 +121,7 @@ std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const
   options.held_out = held_out;
   if (held_out && data::has_test_pair(path))
     std::fprintf(stderr, "note: of '%s' the test pair (t10k) is measured\n", path.c_str());
-  options.preprocess =
-      preprocess.empty() ? preprocess_of_model(model) : data::read_preprocess(preprocess);
+  options.preprocess = preprocess_of_model(model, preprocess);
   return data::open_dataset(path, options);
 }
 

@@ -40,13 +40,17 @@ class JudgedNetwork {
 std::map<std::string, std::vector<int64_t>> parse_input_shapes(
     const std::vector<std::string>& texts, const graph::Graph& graph);
 
-// How pictures become the inputs of a network: what its package says, or else its sidecar file
-// (model.yaml beside model.onnx).
-std::optional<data::Preprocess> preprocess_of_model(const std::string& path);
+// Where an ONNX file's metadata says how pictures become its inputs (data::preprocess_to_json).
+inline constexpr const char* kPreprocessKey = "packlight.preprocess";
 
-// Samples for a model: what data::open_dataset() makes of the path, prepared as the model or the
-// file `preprocess` says. `labels`: what they must be, absent for whatever is there. `held_out`: to
-// measure on; of MNIST's folder the test pair then, which standard error is told.
+// How pictures become the inputs of a network: what the file `given` says, or else (empty) its
+// package, its sidecar file (model.yaml beside model.onnx), or its metadata.
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
+                                                    const std::string& given = "");
+
+// Samples for a model: what data::open_dataset() makes of the path, prepared as
+// preprocess_of_model() says. `labels`: what they must be, absent for whatever is there.
+// `held_out`: to measure on; of MNIST's folder the test pair then, which standard error is told.
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
                                                   std::optional<data::LabelKind> labels,

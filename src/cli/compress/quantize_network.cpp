@@ -406,6 +406,7 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   if (training) training->describe(recipe["qat"]);
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
   output.weights = deploy::OnnxWeights::kQdq;
+  output.preprocess = flags.calibration.preprocess;
   const WrittenNetwork written = write_network(network, output);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

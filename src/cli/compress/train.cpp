@@ -152,6 +152,8 @@ class Training {
     deploy::OnnxOptions writing;
     writing.opset = flags_.opset;
     writing.metadata = network_.metadata;
+    if (const auto preprocess = preprocess_of_model(flags_.model, flags_.preprocess))
+      writing.metadata[kPreprocessKey] = data::preprocess_to_json(*preprocess).dump();
     deploy::write_onnx(network_.graph, flags_.output, writing);
     std::error_code error;
     std::filesystem::remove(flags_.checkpoint, error);
