@@ -337,12 +337,25 @@ class Network(command.CommandTest):
             ([*int8, "--data", good, "--group-size", "64"], ["--group-size"]),
             ([*int8, "--dynamic", "--observer", "mse"], ["--observer", "--dynamic"]),
             (["--wbits", 2, "--data", good, "--sensitivity", good], ["--wbits", "--sensitivity"]),
+            *[([*int8, "--data", good, *idle], [idle[0], "no effect", needed]) for idle, needed in [
+                (["--lr", 0.1], "--qat"), (["--shift", 2], "--qat"), (["--temperature", 4], "--qat"),
+                (["--qat-observe", 2, "--qat", 1], "ste"), (["--valid", good], "--correct-until"),
+                (["--valid", good, "--correct-until", "sqnr=3"], "sqnr"), (["--adaround-iterations", 9], "--adaround"),
+                (["--percentile", 99], "--observer"), (["--abits", 4, "--activations", "none"], "--activations"),
+                (["--blank", 1], "--qat")]],
+            ([*int8, "--activations", "none", "--samples", 4], ["--samples", "--data"]),
             ([*int8, "--dynamic", "--activations", "uint8"], ["--activations", "--dynamic"]),
         ]:
             with self.subTest(needles=needles):
                 self.fail_with("quantize", model, "-o", out, *arguments, needles=needles)
                 self.assertFalse(out.exists())
         self.fail_with("quantize", model, "-o", self.folder / "q.txt", *int8, "--data", good, needles=["q.txt", ".onnx"])
+        self.fail_with("quantize", model, "-o", self.folder / "q.plk", *int8, "--data", good, "--opset", 21, needles=["--opset", ".onnx"])
+        train = ["train", model, "-o", out, "--data", good]
+        for idle in (["--label-smoothing", 0.1, "--loss", "mse"], ["--momentum", 0.5, "--optimizer", "adamw"], ["--blank", 1]):
+            self.fail_with(*train, *idle, needles=[idle[0], "no effect"])
+        for architecture, idle in (("lenet5", ["--width", 2]), ("resnet8", ["--hidden", "4"])):
+            self.fail_with("create", architecture, "-o", out, *idle, needles=[idle[0], "no effect"])
 
     def small_data(self):
         random = np.random.default_rng(0)

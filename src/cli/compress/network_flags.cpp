@@ -92,6 +92,13 @@ Json task_json(const eval::TaskReport& report) {
   return json;
 }
 
+void refuse_idle_flags(const CLI::App& verb, std::initializer_list<FlagRule> rules) {
+  for (const auto& [flag, serves, rule] : rules) {
+    if (!serves && verb.get_option(flag)->count() > 0)
+      fail(ErrorCode::kInvalidArgument, "[{}] {} has no effect: {}", verb.get_name(), flag, rule);
+  }
+}
+
 data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& dataset,
                                 int64_t asked, int64_t usual) {
   data::LoaderOptions loading;

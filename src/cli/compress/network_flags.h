@@ -1,5 +1,7 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -55,6 +57,15 @@ std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const
                                                   const std::string& preprocess,
                                                   std::optional<data::LabelKind> labels,
                                                   bool held_out = false);
+
+// A flag, whether it serves a purpose beside the others, and what it would take.
+struct FlagRule {
+  const char* flag;
+  bool serves;
+  const char* rule;
+};
+// Errors: InvalidArgument naming the first flag that was given and serves no purpose.
+void refuse_idle_flags(const CLI::App& verb, std::initializer_list<FlagRule> rules);
 
 // How many of the samples run together: the network's own number where an input declares it (whole
 // batches only then), else `asked`, else (0) `usual`, or 1 where other sizes than the batch are

@@ -181,8 +181,8 @@ void quantize_any(const CLI::App& verb, const QuantizeFlags& flags, QuantizeNetw
     return quantize_verb(flags);
   }
   refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "a network");
-  check_network_flags(verb, network);
   network.model = flags.model, network.output = flags.output;
+  check_network_flags(verb, network);
   network.scheme = flags.scheme, network.scale = flags.scale;
   network.overrides = flags.overrides;
   network.seed = flags.seed, network.json = flags.json;

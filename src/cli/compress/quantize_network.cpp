@@ -350,20 +350,36 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
 }
 
 void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags) {
-  const struct {
-    const char* flag;
-    bool serves;
-    const char* rule;
-  } rules[] = {
-      {"--wbits", flags.sensitivity.empty(), "--sensitivity gives every layer its bits"},
-      {"--activations", !flags.dynamic, "--dynamic says how activations are quantized"},
-      {"--observer", !flags.dynamic, "with --dynamic activations get their range as they come"},
-      {"--percentile", !flags.dynamic, "with --dynamic activations get their range as they come"},
-  };
-  for (const auto& [flag, serves, rule] : rules) {
-    if (!serves && verb.get_option(flag)->count() > 0)
-      fail(ErrorCode::kInvalidArgument, "[quantize] {} has no effect: {}", flag, rule);
-  }
+  const bool qat = flags.qat_epochs > 0, data = !flags.calibration.data.empty(),
+             judged = !flags.correct_until.empty();
+  const char *as_they_come = "with --dynamic activations get their range as they come",
+             *of_qat = "it is of --qat", *of_data = "there is no --data";
+  refuse_idle_flags(
+      verb, {{"--wbits", flags.sensitivity.empty(), "--sensitivity gives every layer its bits"},
+             {"--activations", !flags.dynamic, as_they_come},
+             {"--observer", !flags.dynamic, as_they_come},
+             {"--percentile", !flags.dynamic, as_they_come},
+             {"--percentile", flags.observer == "percentile", "it is of --observer percentile"},
+             {"--abits", flags.activations != "none", "--activations none leaves them in float"},
+             {"--samples", data, of_data},
+             {"--batch-size", data, of_data},
+             {"--adaround-iterations", flags.adaround || judged,
+              "it is of --adaround and --correct-until"},
+             {"--valid", judged, "it is what --correct-until judges on"},
+             {"--valid", !flags.correct_until.starts_with("sqnr"), "sqnr is taken on --data"},
+             {"--blank", qat || judged, "it is of --qat and --correct-until"},
+             {"--qat-method", qat, of_qat},
+             {"--qat-observe", qat && flags.qat_method == "ste", "it is of --qat-method ste"},
+             {"--qat-distil", qat, of_qat},
+             {"--qat-batch", qat, of_qat},
+             {"--temperature", qat, of_qat},
+             {"--optimizer", qat, of_qat},
+             {"--lr", qat, of_qat},
+             {"--weight-decay", qat, of_qat},
+             {"--flip", qat, of_qat},
+             {"--shift", qat, of_qat},
+             {"--crop-pad", qat, of_qat},
+             {"--opset", !flags.output.ends_with(".plk"), "only an .onnx file has one"}});
 }
 
 void simplify_for_quantization(graph::Graph& graph) {

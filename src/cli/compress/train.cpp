@@ -340,7 +340,14 @@ void add_train(CLI::App& app) {
       "--flip 0.5 --crop-pad 4\n"
       "\nA run that is stopped goes on from its checkpoint when the same command is given again, "
       "with the same result.");
-  verb->callback([flags] { train_verb(*flags); });
+  verb->callback([verb, flags] {
+    refuse_idle_flags(
+        *verb,
+        {{"--label-smoothing", flags->loss == "cross-entropy", "it is of --loss cross-entropy"},
+         {"--blank", flags->loss == "ctc", "it is of --loss ctc"},
+         {"--momentum", flags->optimizer == "sgd", "it is of --optimizer sgd"}});
+    train_verb(*flags);
+  });
 }
 
 }  // namespace packlight::cli
