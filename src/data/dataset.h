@@ -68,6 +68,8 @@ struct DatasetOptions {
   // handed on as they are without it; with it they must be U8 pictures, [n, height, width] or [n,
   // height, width, 1 or 3].
   std::optional<Preprocess> preprocess = {};
+  // Arrays of which none is U8 are handed on as they are all the same: they are inputs already.
+  bool ready_arrays = false;
   // For arrays without `preprocess`: they are pictures of this layout, black is 0, so they may be
   // augmented.
   std::optional<Layout> array_layout = {};

@@ -147,6 +147,10 @@ class Network(command.CommandTest):
                 want = np.load(out)
                 self.succeed("run", written, "--input", pictures / "digit.png", "-o", out)
                 self.assertLessEqual(np.abs(np.load(out) - want).max(), 1e-5 * np.abs(want).max())
+        # Arrays that are inputs already need none of it.
+        np.savez(self.folder / "x.npz", input=np.load(x), labels=np.int64([3]))
+        self.assertEqual(self.succeed_json("eval", quantized, "--data", self.folder / "x.npz")["samples"], 1)
+        self.fail_with("eval", quantized, "--data", self.folder / "x.npz", "--preprocess", used, needles=["no pictures"])
         # A file beside the model comes first.
         (self.folder / "q.yaml").write_text("preprocess: {channels: gray, scale: 2, mean: 1, std: 3}\n")
         self.succeed("run", quantized, "--input", pictures / "digit.png", "-o", out)

@@ -129,6 +129,7 @@ std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const
   if (held_out && data::has_test_pair(path))
     std::fprintf(stderr, "note: of '%s' the test pair (t10k) is measured\n", path.c_str());
   options.preprocess = preprocess_of_model(model, preprocess);
+  options.ready_arrays = preprocess.empty();  // nobody said that these are pictures
   return data::open_dataset(path, options);
 }
 
