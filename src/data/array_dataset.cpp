@@ -169,7 +169,11 @@ std::unique_ptr<Dataset> make_arrays(std::vector<io::TensorRecord> inputs,
   Labels labels;
   if (labels_record != nullptr)
     labels = Labels::from_array(*labels_record, samples, options, labels_origin);
-  if (options.preprocess) {
+  const bool ready =
+      options.ready_arrays && std::none_of(inputs.begin(), inputs.end(), [](const auto& input) {
+        return input.dtype == codec::DType::kU8;
+      });
+  if (options.preprocess && !ready) {
     if (inputs.size() != 1) {
       fail(ErrorCode::kInvalidArgument,
            "[data] '{}': {} input arrays, preprocessing takes one of pictures", origin,

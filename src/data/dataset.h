@@ -68,12 +68,16 @@ struct DatasetOptions {
   // handed on as they are without it; with it they must be U8 pictures, [n, height, width] or [n,
   // height, width, 1 or 3].
   std::optional<Preprocess> preprocess = {};
+  // Arrays of which none is U8 are handed on as they are all the same: they are inputs already.
+  bool ready_arrays = false;
   // For arrays without `preprocess`: they are pictures of this layout, black is 0, so they may be
   // augmented.
   std::optional<Layout> array_layout = {};
   // For list files: turns what stands after the path into a sequence (text recognition). Its errors
   // are given the file and line.
   std::function<std::vector<int64_t>(std::string_view)> encode_label = {};
+  // Of a folder that has both of MNIST's pairs, the one to measure on.
+  bool held_out = false;
 };
 
 // Errors of all: NotFound, Io, Corrupt (a broken file), and InvalidArgument by name for: inputs and
@@ -89,6 +93,9 @@ std::unique_ptr<Dataset> open_idx(const std::filesystem::path& images,
 std::unique_ptr<Dataset> open_idx_folder(const std::filesystem::path& folder,
                                          const std::string& prefix,
                                          const DatasetOptions& options = {});
+
+// Whether the folder holds MNIST's test pair (t10k).
+bool has_test_pair(const std::filesystem::path& folder);
 
 // One NPY array of inputs, batch first, and one of labels (an empty path: none). Labels: integers
 // [n] are classes, integers [n, k] are sequences, floats [n] or [n, ...] are vectors (flattened).
@@ -120,7 +127,7 @@ std::unique_ptr<Dataset> open_array_folder(const std::filesystem::path& folder,
                                            const DatasetOptions& options = {});
 
 // Chooses by what is there: .npy, .npz, another file as a picture list, a folder with IDX files as
-// MNIST's training set, a folder with .npy or .npz files as arrays, any other folder as pictures. Errors: NotFound, and those of the choice.
+// MNIST's training set (its test set where options.held_out and has_test_pair()), a folder with .npy or .npz files as arrays, any other folder as pictures. Errors: NotFound, and those of the choice.
 std::unique_ptr<Dataset> open_dataset(const std::filesystem::path& path,
                                       const DatasetOptions& options = {});
 

@@ -261,12 +261,19 @@ std::unique_ptr<Dataset> open_picture_list(const fs::path& list, const DatasetOp
   return make_pictures(std::move(paths), std::move(checked), {}, options);
 }
 
+bool has_test_pair(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / "t10k-images-idx3-ubyte", error) ||
+         fs::exists(folder / "t10k-images.idx3-ubyte", error);
+}
+
 std::unique_ptr<Dataset> open_dataset(const fs::path& path, const DatasetOptions& options) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status))
     fail(ErrorCode::kNotFound, "[data] '{}': no such file or folder", path.string());
   if (fs::is_directory(status)) {
+    if (options.held_out && has_test_pair(path)) return open_idx_folder(path, "t10k", options);
     for (const char* name : {"train-images-idx3-ubyte", "train-images.idx3-ubyte"}) {
       if (fs::exists(path / name, error)) return open_idx_folder(path, "train", options);
     }

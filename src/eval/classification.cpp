@@ -1,8 +1,9 @@
 #include "eval/classification.h"
 
-#include <fmt/format.h>
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -15,20 +16,37 @@ namespace {
 
 // What an output says of each sample: a class, or a sequence of them.
 struct Answers {
-  at::Tensor scores;  // [batch, classes] or [batch, time, classes]
-  std::vector<std::vector<int64_t>> readings;
+  at::Tensor scores;                           // [batch, classes] or [batch, time, classes]
+  std::vector<std::vector<int64_t>> readings;  // [batch], empty when there are none
 };
 
-Answers answers_of(at::Tensor scores, int64_t blank) {
+// Whether an output is so many times several scores. Rows of boxes are not, nor is one number each.
+bool is_scores_of(const at::Tensor& output, int64_t samples) {
+  return output.dim() >= 2 && output.size(0) == samples && output.numel() > samples;
+}
+
+Answers answers_of(at::Tensor scores, int64_t samples, int64_t blank) {
   Answers answers{std::move(scores), {}};
   const at::Tensor& s = answers.scores;
+  if (!is_scores_of(s, samples)) return answers;
   if (s.dim() == 3) {
     for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back(greedy_ctc(s[i], blank));
-  } else if (s.dim() >= 2) {
+  } else {
     const at::Tensor best = s.reshape({s.size(0), -1}).argmax(1);
     for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back({best[i].item<int64_t>()});
   }
   return answers;
+}
+
+// The labels of the batch's first `samples`; a network may take whole batches only.
+void cut_labels(data::Batch& batch, int64_t samples) {
+  batch.indices.resize(samples);
+  data::BatchLabels& labels = batch.labels;
+  if (!labels.classes.empty()) labels.classes.resize(samples);
+  if (!labels.lengths.empty()) labels.lengths.resize(samples);
+  if (labels.kind != data::LabelKind::kVector) return;
+  labels.vectors.bytes.resize(labels.vectors.bytes.size() / labels.vectors.shape[0] * samples);
+  labels.vectors.shape[0] = samples;
 }
 
 class Counts {
@@ -51,8 +69,12 @@ class Counts {
 
   void compare(const Answers& mine, const Answers& original) {
     compared_ = true;
-    for (size_t i = 0; i < mine.readings.size(); ++i)
-      agreements_ += mine.readings[i] == original.readings.at(i);
+    readable_ =
+        readable_ && !mine.readings.empty() && mine.readings.size() == original.readings.size();
+    for (size_t i = 0; readable_ && i < mine.readings.size(); ++i)
+      agreements_ += mine.readings[i] == original.readings[i];
+    alike_ = alike_ && mine.scores.sizes() == original.scores.sizes();
+    if (!alike_) return;
     difference_ += (mine.scores - original.scores).pow(2).sum().item<double>();
     norm_ += original.scores.pow(2).sum().item<double>();
   }
@@ -65,8 +87,8 @@ class Counts {
     if (classes_) report.top1 = share(top1_, samples_), report.top5 = share(top5_, samples_);
     if (sequences_) report.sequence_accuracy = share(read_, samples_);
     if (squares_.count() > 0) report.mean_squared_error = squares_.mean_x();
-    if (compared_) {
-      report.agreement = share(agreements_, samples_);
+    if (compared_ && readable_) report.agreement = share(agreements_, samples_);
+    if (compared_ && alike_) {
       report.output_difference =
           norm_ > 0 ? std::sqrt(difference_ / norm_) : std::sqrt(difference_);
     }
@@ -76,7 +98,7 @@ class Counts {
  private:
   void add_classes(const data::Batch& batch, const Answers& mine) {
     classes_ = true;
-    if (mine.scores.dim() != 2) {
+    if (mine.scores.dim() != 2 || mine.scores.size(0) != batch.size()) {
       fail(ErrorCode::kInvalidArgument,
            "[eval] labels are classes, but the output has shape [{}], not [batch, classes]",
            fmt::join(mine.scores.sizes().begin(), mine.scores.sizes().end(), ", "));
@@ -88,23 +110,25 @@ class Counts {
     }
     // Ties count as the first class of the equal ones, as argmax has it; in the five, as better
     // ones before it.
-    top1_ += mine.scores.argmax(1).eq(labels).sum().item<int64_t>();
+    const at::Tensor ordered = mine.scores.isnan().any(1).logical_not();
+    top1_ += mine.scores.argmax(1).eq(labels).logical_and(ordered).sum().item<int64_t>();
     const at::Tensor own = mine.scores.gather(1, labels.unsqueeze(1));
-    top5_ += (mine.scores > own).sum(1).lt(5).sum().item<int64_t>();
+    const at::Tensor among_five = (mine.scores > own).sum(1).lt(5);
+    top5_ += among_five.logical_and(ordered).sum().item<int64_t>();
   }
 
   void add_sequences(const data::Batch& batch, const Answers& mine) {
     sequences_ = true;
-    if (mine.scores.dim() != 3) {
+    if (mine.scores.dim() != 3 || mine.scores.size(0) != batch.size()) {
       fail(ErrorCode::kInvalidArgument,
            "[eval] labels are sequences, but the output has shape [{}], not [batch, time, classes]",
            fmt::join(mine.scores.sizes().begin(), mine.scores.sizes().end(), ", "));
     }
     auto next = batch.labels.sequence.begin();
-    for (size_t i = 0; i < mine.readings.size(); ++i) {
+    for (int64_t i = 0; i < batch.size(); ++i) {
       const std::vector<int64_t> wanted(next, next + batch.labels.lengths[i]);
       next += batch.labels.lengths[i];
-      read_ += mine.readings[i] == wanted;
+      read_ += !mine.readings.empty() && mine.readings[i] == wanted;
     }
   }
 
@@ -123,6 +147,7 @@ class Counts {
   const TaskOptions& options_;
   int64_t samples_ = 0, top1_ = 0, top5_ = 0, read_ = 0, agreements_ = 0;
   bool classes_ = false, sequences_ = false, compared_ = false;
+  bool readable_ = true, alike_ = true;  // of what was compared: every batch
   PairedMoments squares_;
   double difference_ = 0, norm_ = 0;
 };
@@ -144,11 +169,12 @@ std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank) {
 TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
                          data::Loader& loader, const TaskOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  const auto run = [&](const NetworkSubject& one, const data::Batch& batch) {
+  const auto run = [&](const NetworkSubject& one, const data::Batch& batch, int64_t counted) {
     const graph::Graph& graph = *one.graph;
-    return answers_of(
-        one.run(exec::input_tensors(graph, batch)).at(graph.value(graph.outputs.at(0)).name),
-        options.ctc_blank);
+    at::Tensor output =
+        one.run(exec::input_tensors(graph, batch)).at(graph.value(graph.outputs.at(0)).name);
+    if (output.dim() > 0 && output.size(0) == batch.size()) output = output.narrow(0, 0, counted);
+    return answers_of(std::move(output), counted, options.ctc_blank);
   };
   const int64_t all = loader.dataset().size();
   const int64_t total = options.most_samples > 0 ? std::min(options.most_samples, all) : all;
@@ -157,12 +183,14 @@ TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* or
   Counts counts(options);
   loader.start_epoch(0);
   while (counts.samples() < total) {
-    const auto batch = loader.next();
+    auto batch = loader.next();
     if (!batch) break;
-    const Answers mine = run(network, *batch);
+    const int64_t counted = std::min(batch->size(), total - counts.samples());
+    const Answers mine = run(network, *batch, counted);
+    if (original != nullptr) counts.compare(mine, run(*original, *batch, counted));
+    cut_labels(*batch, counted);
     counts.add(*batch, mine);
-    if (original != nullptr) counts.compare(mine, run(*original, *batch));
-    progress.advance(batch->size());
+    progress.advance(counted);
   }
   TaskReport report = counts.report();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -19,10 +19,11 @@ struct TaskReport {
   std::optional<Estimate> sequence_accuracy;   // sequences: share read without a mistake (greedy
                                                // CTC, repetitions and blanks removed)
   std::optional<Estimate> mean_squared_error;  // vectors
-  std::optional<Estimate>
-      agreement;  // with the original: same class, same reading, for every sample
+  std::optional<Estimate> agreement;  // with the original: same class, same reading; absent where
+                                      // the outputs are not several scores a sample
   std::optional<double> output_difference;  // with the original: root mean square of the outputs'
-                                            // difference over that of the original's
+                                            // difference over that of the original's; absent where
+                                            // shapes differ
   double seconds = 0;
 };
 
@@ -37,8 +38,8 @@ struct TaskOptions {
 std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank);
 
 // Runs the network (its first output counts) over the loader's first epoch. `original`, when given,
-// runs on the same batches. Errors: those of data, exec, runtime; InvalidArgument when an output's
-// shape does not fit the labels.
+// runs on the same batches. Scores among which there is a NaN are no hit. Errors: those of data,
+// exec, runtime; InvalidArgument when an output's shape does not fit the labels.
 TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
                          data::Loader& loader, const TaskOptions& options);
 

@@ -57,7 +57,17 @@ void merge_declared_outputs(const onnx::GraphProto& proto, OnnxNetwork& network)
   }
 }
 
+std::map<std::string, std::string> metadata_of(const onnx_file::Model& model) {
+  std::map<std::string, std::string> metadata;
+  for (const auto& entry : model.proto().metadata_props()) metadata[entry.key()] = entry.value();
+  return metadata;
+}
+
 }  // namespace
+
+std::map<std::string, std::string> read_onnx_metadata(const std::filesystem::path& path) {
+  return metadata_of(onnx_file::Model::read(path));
+}
 
 OnnxNetwork load_onnx(const std::filesystem::path& path) {
   return load_onnx(onnx_file::Model::read(path));
@@ -68,8 +78,7 @@ OnnxNetwork load_onnx(const onnx_file::Model& model) {
   network.path = model.path();
   OnnxContext context = read_context(model, network.notices);
   network.opset = context.opsets.at("");
-  for (const auto& entry : model.proto().metadata_props())
-    network.metadata[entry.key()] = entry.value();
+  network.metadata = metadata_of(model);
   OnnxBuilder builder(context, nullptr);
   builder.build(model.proto().graph());
   network.graph = builder.finish();

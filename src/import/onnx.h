@@ -30,6 +30,8 @@ struct OnnxNetwork {
 // cycle, a value that is missing or made twice, shapes that contradict each other.
 OnnxNetwork load_onnx(const std::filesystem::path& path);
 OnnxNetwork load_onnx(const onnx_file::Model& model);
+// The metadata alone. Errors: those of onnx_file.
+std::map<std::string, std::string> read_onnx_metadata(const std::filesystem::path& path);
 
 // The network that a package holds, node by node; packed weights stay packed, dense ones are views
 // of the mapped file. Checksums are not looked at. Errors: those of io::NetworkPackage; Corrupt for

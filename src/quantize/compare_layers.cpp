@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -45,6 +46,21 @@ class Watched {
 
 struct Energies {
   double signal = 0, noise = 0;
+
+  void add(const at::Tensor& want, const at::Tensor& got) {
+    if (got.sizes() != want.sizes()) return lose();
+    const at::Tensor y = want.to(at::kDouble), rounded = got.to(at::kDouble);
+    const at::Tensor finite = at::isfinite(y);
+    const at::Tensor both_nan = at::isnan(y).logical_and(at::isnan(rounded));
+    const at::Tensor same = y.eq(rounded).logical_or(both_nan);
+    if (!same.logical_or(finite.logical_and(at::isfinite(rounded))).all().item<bool>())
+      return lose();
+    signal += y.masked_fill(finite.logical_not(), 0).square().sum().item<double>();
+    noise += (y - rounded).masked_fill(same, 0).square().sum().item<double>();
+  }
+
+ private:
+  void lose() { noise = std::numeric_limits<double>::infinity(); }
 };
 
 }  // namespace
@@ -60,10 +76,7 @@ std::unordered_map<std::string, double> signal_to_noise(const Graph& original,
     const auto want = exact.run(inputs), got = rounded.run(inputs);
     for (const auto& [name, y] : want) {
       const auto it = got.find(name);
-      if (it == got.end() || it->second.sizes() != y.sizes()) continue;
-      Energies& e = energies[name];
-      e.signal += y.to(at::kDouble).square().sum().item<double>();
-      e.noise += (y - it->second).to(at::kDouble).square().sum().item<double>();
+      if (it != got.end()) energies[name].add(y, it->second);
     }
     samples -= calib::sample_count(inputs);
     return samples > 0;
@@ -74,6 +87,22 @@ std::unordered_map<std::string, double> signal_to_noise(const Graph& original,
         e.noise > 0 ? 10 * std::log10(e.signal / e.noise) : std::numeric_limits<double>::infinity();
   }
   return ratios;
+}
+
+double output_signal_to_noise(const Graph& original, const Graph& quantized,
+                              const calib::Batches& batches, int64_t samples) {
+  std::vector<std::string> outputs;
+  for (const ValueId id : original.outputs) outputs.push_back(original.value(id).name);
+  const auto ratios = signal_to_noise(original, quantized, outputs, batches, samples);
+  if (ratios.empty()) {
+    fail(ErrorCode::kInvalidArgument,
+         "[quantize] '{}': no output to compare with the float network's: none is computed from "
+         "the samples",
+         original.name);
+  }
+  return std::min_element(ratios.begin(), ratios.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->second;
 }
 
 }  // namespace packlight::quantize

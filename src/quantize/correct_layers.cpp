@@ -69,13 +69,7 @@ class Corrector {
  private:
   double measure() const {
     if (budget_.measure) return budget_.measure(quantized_);
-    std::vector<std::string> outputs;
-    for (const ValueId id : original_.outputs) outputs.push_back(original_.value(id).name);
-    double least = std::numeric_limits<double>::infinity();
-    for (const auto& [name, ratio] :
-         signal_to_noise(original_, quantized_, outputs, batches_, budget_.samples))
-      least = std::min(least, ratio);
-    return least;
+    return output_signal_to_noise(original_, quantized_, batches_, budget_.samples);
   }
 
   // A weight that layers share is repaired for all of them, or not: only by more precision.

@@ -19,6 +19,8 @@ using graph::NodeId;
 using graph::ValueId;
 
 constexpr double kSettled = 1.01;
+// Of the largest channel of a layer; a channel below is dead.
+constexpr double kLeastShare = 1e-4;
 
 class Equalizer {
  public:
@@ -51,7 +53,7 @@ class Equalizer {
     const int64_t made = out_axis(first), taken = in_axis(second);
     if (w1.size(made) != w2.size(taken)) return 1;
     const at::Tensor r1 = largest(w1, made), r2 = largest(w2, taken);
-    const at::Tensor usable = at::logical_and(r1 > 0, r2 > 0);
+    const at::Tensor usable = at::logical_and(alive(r1), alive(r2));
     const at::Tensor s = at::where(usable, at::sqrt(r1 / r2), at::ones_like(r1));
     set(first.inputs[1], w1 / along(s, w1, made));
     set(second.inputs[1], w2 * along(s, w2, taken));
@@ -117,6 +119,9 @@ class Equalizer {
   }
   static at::Tensor largest(const at::Tensor& w, int64_t axis) {
     return w.abs().movedim(axis, 0).reshape({w.size(axis), -1}).amax(1);
+  }
+  static at::Tensor alive(const at::Tensor& r) {
+    return at::logical_and(r > 0, r >= kLeastShare * r.max());
   }
   static at::Tensor along(const at::Tensor& s, const at::Tensor& w, int64_t axis) {
     std::vector<int64_t> shape(w.dim(), 1);

@@ -16,9 +16,10 @@ struct EqualizeReport {
 // so that both use their codes alike. Repeated over all pairs, up to `rounds` times, until no
 // factor leaves [1/1.01, 1.01]. The network computes the same, up to rounding of F32. Layers: Conv
 // of one group or depthwise, Gemm without transA and alpha; weights that are dense constants used
-// once. Channels that nothing makes or takes (r = 0) stay. Source: Nagel et al. 2019, "Data-Free
+// once. Channels that hardly anything makes or takes (r below 1e-4 of its layer's largest) stay: s
+// would make their bias the range of all activations. Source: Nagel et al. 2019, "Data-Free
 // Quantization Through Weight Equalization and Bias Correction" (arXiv:1906.04721), section 4.1;
-// differs: pooling is looked through.
+// differs: pooling is looked through, dead channels stay, high biases are not absorbed (4.1.3).
 EqualizeReport equalize(graph::Graph& graph, int rounds = 20);
 
 }  // namespace packlight::quantize

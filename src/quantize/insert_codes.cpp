@@ -115,13 +115,8 @@ class Inserter {
       done.codes = graph_.value(it->second.codes).name;
       done.scales = graph_.value(it->second.scales).name;
     } else if (layer.weight_input && layer.precision.float16_weights) {
-      const ValueId weight = node.inputs[*layer.weight_input];
-      const auto [it, added] = half_.emplace(weight, graph::kNone);
-      if (added) {
-        const auto& tensor = std::get<at::Tensor>(*graph_.value(weight).weight);
-        it->second = constant(graph_.value(weight).name + "_f16", tensor.to(at::kHalf));
-      }
-      node.inputs[*layer.weight_input] = it->second;
+      ValueId& weight = node.inputs[*layer.weight_input];
+      weight = half_weight(graph_, weight, half_);
     }
     inserted_.layers.push_back(std::move(done));
   }
@@ -155,6 +150,22 @@ class Inserter {
 };
 
 }  // namespace
+
+ValueId half_weight(Graph& graph, ValueId weight, std::unordered_map<ValueId, ValueId>& made) {
+  const auto [it, added] = made.emplace(weight, graph::kNone);
+  if (!added) return it->second;
+  const std::string name = graph.value(weight).name;
+  const auto& dense = std::get<at::Tensor>(*graph.value(weight).weight);
+  const at::Tensor half = dense.to(at::kHalf);
+  if (const at::Tensor beyond = at::isinf(half); beyond.any().item<bool>()) {
+    fail(
+        ErrorCode::kInvalidArgument,
+        "[quantize] weight '{}' holds {}, and F16 ends at 65504: its layers need another precision "
+        "than f16",
+        name, dense.masked_select(beyond)[0].item<float>());
+  }
+  return it->second = graph.add_weight(graph.free_name(name + "_f16"), half);
+}
 
 float bound_of(const calib::CodeParameters& parameters, int64_t code) {
   return static_cast<float>(code - parameters.zero_point) * parameters.scale;

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "calib/observer.h"
@@ -41,6 +42,11 @@ struct Inserted {
 Inserted insert_codes(graph::Graph& graph, const std::vector<NetworkLayer>& layers,
                       const ActivationPlan& plan, const std::vector<calib::CodeParameters>& groups,
                       const std::map<size_t, WeightCodes>& weights);
+
+// An F16 weight in the place of a dense one, added to the graph when first asked for and kept in
+// `made`. Errors: InvalidArgument naming the weight and the value that is beyond F16.
+graph::ValueId half_weight(graph::Graph& graph, graph::ValueId weight,
+                           std::unordered_map<graph::ValueId, graph::ValueId>& made);
 
 // The value of a code bound in F32: (code - zero_point) * scale.
 float bound_of(const calib::CodeParameters& parameters, int64_t code);

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "exec/executor.h"
+#include "quantize/insert_codes.h"
 
 namespace packlight::quantize {
 namespace {
@@ -24,17 +25,23 @@ class DynamicInserter {
                   const std::map<size_t, WeightCodes>& weights)
       : graph_(graph), weights_(weights) {
     for (const auto& [index, codes] : weights) layer_at_[layers[index].node] = index;
+    for (const NetworkLayer& layer : layers)
+      if (layer.weight_input && layer.precision.float16_weights)
+        half_inputs_[layer.node] = *layer.weight_input;
   }
 
   void run() {
     const std::vector<Node> nodes = graph_.nodes();
     for (NodeId id = 0; id < static_cast<NodeId>(nodes.size()); ++id) {
-      const auto layer = layer_at_.find(id);
-      if (layer == layer_at_.end()) {
-        nodes_.push_back(nodes[id]);
-      } else {
+      if (const auto layer = layer_at_.find(id); layer != layer_at_.end()) {
         replace(nodes[id], weights_.at(layer->second));
+        continue;
       }
+      nodes_.push_back(nodes[id]);
+      const auto half = half_inputs_.find(id);
+      if (half == half_inputs_.end()) continue;
+      ValueId& weight = nodes_.back().inputs[half->second];
+      weight = half_weight(graph_, weight, halves_);
     }
     graph_.replace_nodes(std::move(nodes_));
     graph_.remove_unused();
@@ -141,6 +148,8 @@ class DynamicInserter {
   Graph& graph_;
   const std::map<size_t, WeightCodes>& weights_;
   std::unordered_map<NodeId, size_t> layer_at_;
+  std::unordered_map<NodeId, size_t> half_inputs_;  // of layers whose weight is stored as F16
+  std::unordered_map<ValueId, ValueId> halves_;
   std::unordered_map<ValueId, Codes> quantized_;
   std::vector<Node> nodes_;
 };

@@ -173,6 +173,12 @@ std::vector<NetworkLayer> find_layers(const Graph& graph, const Precision& body)
       layers.push_back(std::move(*layer));
     }
   }
+  if (layers.empty()) {
+    fail(ErrorCode::kInvalidArgument,
+         "[quantize] '{}': there is no layer to quantize: no Conv or ConvTranspose with a constant "
+         "kernel, no MatMul and no Gemm",
+         graph.name);
+  }
   return layers;
 }
 

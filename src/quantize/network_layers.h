@@ -48,9 +48,9 @@ struct NetworkLayer {
 };
 
 // The layers of the network in order, those in subgraphs left out, each with `body` as precision.
-// A convolution whose kernel is computed is no layer. Errors: Unsupported naming what is quantized
-// already (Q/DQ nodes, integer operators, packed weights): quantizing twice hides what the first
-// time cost.
+// A convolution whose kernel is computed is no layer. Errors: InvalidArgument for no layer at
+// all; Unsupported naming what is quantized already (Q/DQ nodes, integer operators, packed
+// weights): quantizing twice hides what the first time cost.
 std::vector<NetworkLayer> find_layers(const graph::Graph& graph, const Precision& body);
 
 // `edge` goes to the layers that no other layer comes before, and to those that none comes after;

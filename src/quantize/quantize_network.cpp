@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <unordered_map>
 
 #include "base/fail.h"
@@ -24,6 +25,9 @@ namespace {
 
 using graph::Graph;
 
+// Of the weights' bytes: less than this outside of layers goes without a notice.
+constexpr double kNotedShare = 0.01;
+
 class NetworkQuantizer {
  public:
   NetworkQuantizer(const Graph& graph, const NetworkOptions& options, const calib::Batches* batches,
@@ -35,6 +39,8 @@ class NetworkQuantizer {
     if (options_.equalize) report_.equalized_pairs = equalize(original_).pairs;
     if (options_.smooth) smooth_channels();
     layers_ = find_layers(original_, options_.precision);
+    note_other_weights();
+    plan_precisions(original_, layers_, std::nullopt, options_.table);
     plan_precisions(original_, layers_, options_.edge, options_.overrides);
     if (options_.dynamic) {
       quantize_as_they_come(result);
@@ -42,6 +48,7 @@ class NetworkQuantizer {
     }
     plan_ = plan_activations(original_, layers_, options_.form);
     check_samples();
+    check_regions();
     calibrate();
     round_weights();
     result = original_;
@@ -59,6 +66,26 @@ class NetworkQuantizer {
   }
 
  private:
+  // Recurrent layers, embeddings and the like keep theirs.
+  void note_other_weights() {
+    std::set<graph::ValueId> of_layers;
+    for (const NetworkLayer& layer : layers_) of_layers.insert(layer.weight(original_));
+    double all = 0, others = 0;
+    for (graph::ValueId id = 0; id < static_cast<graph::ValueId>(original_.values().size()); ++id) {
+      const auto& weight = original_.value(id).weight;
+      const auto* dense = weight ? std::get_if<at::Tensor>(&*weight) : nullptr;
+      if (dense == nullptr || dense->dim() < 2 || !at::isFloatingType(dense->scalar_type()))
+        continue;
+      all += static_cast<double>(dense->nbytes());
+      if (of_layers.count(id) == 0) others += static_cast<double>(dense->nbytes());
+    }
+    if (others < kNotedShare * all || others == 0) return;
+    report_.notices.push_back(fmt::format(
+        "{:.1f} % of the weights' bytes stay as they are: they belong to no Conv, ConvTranspose, "
+        "MatMul or Gemm",
+        100 * others / all));
+  }
+
   void check_samples() const {
     if (options_.qat && (options_.adaround || options_.bias_correct || training_ == nullptr)) {
       fail(ErrorCode::kInvalidArgument,
@@ -89,6 +116,30 @@ class NetworkQuantizer {
            "[quantize] '{}': calibration samples are needed for smoothing", original_.name);
     }
     report_.smoothed = smooth(original_, *batches_, *options_.smooth);
+  }
+
+  // Every reader of a region reads its codes, so its layers cannot differ in what they take.
+  void check_regions() const {
+    if (options_.form != ActivationForm::kRegions) return;
+    if (options_.correction) {
+      fail(ErrorCode::kInvalidArgument,
+           "[quantize] '{}': repairs up to a budget do not go with regions: a layer in float would "
+           "still read codes",
+           original_.name);
+    }
+    for (const NetworkLayer& layer : layers_) {
+      for (const size_t input : layer.activation_inputs) {
+        const auto pair = plan_.readers.find({layer.node, input});
+        if (pair == plan_.readers.end()) continue;
+        const int bits = plan_.group_bits[plan_.pairs[pair->second].group];
+        if (bits == layer.precision.activation_bits) continue;
+        fail(ErrorCode::kInvalidArgument,
+             "[quantize] layer '{}' is to be {}, but reads a region of {} bits that other layers "
+             "share (value '{}'): with regions they need activations of the same bits",
+             layer.name, to_string(layer.precision), bits,
+             original_.value(plan_.pairs[pair->second].value).name);
+      }
+    }
   }
 
   void round_weights() {
@@ -208,15 +259,21 @@ class NetworkQuantizer {
     report.precision = layer.precision;
     if (layer.weight_input) report.weight = original_.value(layer.weight(original_)).name;
     if (const auto it = gains_.find(index); it != gains_.end()) report.rounding_gain = it->second;
+    if (layer.weight_input && layer.precision.float16_weights)
+      report.weight_error = error_of(layer, weight_of(layer).to(at::kHalf));
     const auto codes = weights_.find(index);
     if (codes == weights_.end()) return report;
-    const at::Tensor w = weight_of(layer).to(at::kDouble);
     report.least_scale = codes->second.scales.min().item<double>();
     report.largest_scale = codes->second.scales.max().item<double>();
-    const double energy = w.square().sum().item<double>();
-    const double error = (w - decode(codes->second).to(at::kDouble)).square().sum().item<double>();
-    report.weight_error = energy > 0 ? error / energy : 0;
+    report.weight_error = error_of(layer, decode(codes->second));
     return report;
+  }
+
+  double error_of(const NetworkLayer& layer, const at::Tensor& stored) const {
+    const at::Tensor w = weight_of(layer).to(at::kDouble);
+    const double energy = w.square().sum().item<double>();
+    const double error = (w - stored.to(at::kDouble)).square().sum().item<double>();
+    return energy > 0 ? error / energy : 0;
   }
 
   // The network at the shapes of the first calibration batch, so that work can be counted.
@@ -272,29 +329,37 @@ NetworkReport quantize_network(Graph& graph, const NetworkOptions& options,
 
 Json options_to_json(const NetworkOptions& options) {
   Json json = {{"precision", to_string(options.precision)},
-               {"symmetric_activations", options.symmetric_activations},
                {"form", options.form == ActivationForm::kInputs ? "inputs" : "regions"},
                {"per_tensor", options.per_tensor},
                {"scale", options.scales == ScaleMethod::kSearch ? "search" : "absmax"},
-               {"observer", calib::observer_name(options.observer)},
                {"equalize", options.equalize},
                {"adaround", options.adaround},
                {"bias_correct", options.bias_correct}};
+  if (options.dynamic) {
+    json["dynamic"] = true;
+  } else {
+    json["symmetric_activations"] = options.symmetric_activations;
+    json["observer"] = calib::observer_name(options.observer);
+  }
   if (options.observer == calib::ObserverKind::kPercentile)
     json["percentile"] = options.observing.percentile;
   if (options.observer == calib::ObserverKind::kMovingAverage)
     json["momentum"] = options.observing.momentum;
-  if (options.adaround) {
+  if (options.bias_correct || options.correction) json["bias_samples"] = options.bias_samples;
+  if (options.adaround || options.correction) {
     json["adaround_iterations"] = options.rounding.iterations;
     json["seed"] = options.rounding.seed;
   }
   if (options.smooth) json["smooth"] = options.smooth->strength;
-  if (options.dynamic) json["dynamic"] = true;
   if (options.correction) json["correct_until"] = options.correction->goal;
   if (options.qat) json["qat"] = options_to_json(*options.qat);
   if (options.edge) json["first_last"] = to_string(*options.edge);
-  for (const PrecisionRule& rule : options.overrides)
-    json["overrides"].push_back(rule.pattern + "=" + to_string(rule.precision));
+  const auto put = [&](const char* key, const std::vector<PrecisionRule>& rules) {
+    for (const PrecisionRule& rule : rules)
+      json[key].push_back(rule.pattern + "=" + to_string(rule.precision));
+  };
+  put("sensitivity", options.table);
+  put("overrides", options.overrides);
   return json;
 }
 

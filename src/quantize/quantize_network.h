@@ -19,6 +19,7 @@ namespace packlight::quantize {
 // Quantization of a network, after training or in it.
 struct NetworkOptions {
   Precision precision;                   // of all layers that nothing else is said of
+  std::vector<PrecisionRule> table;      // of layers by sensitivity (precision_rules), then
   std::optional<Precision> edge;         // of first and last layers (plan_precisions)
   std::vector<PrecisionRule> overrides;  // then these, the last match wins
   bool symmetric_activations = true;     // I8 codes around 0; else U8 with a zero point
@@ -76,8 +77,9 @@ Json report_to_json(const NetworkReport& report);
 // otherwise (then nothing is compared for the report either).
 // `training`: samples for options.qat; needed then.
 // Errors: InvalidArgument for missing or zero samples, a NaN in calibration, a weight that is not
-// finite, a pattern that matches nothing, options out of range; Unsupported for a network that is
-// quantized already. The graph is unchanged then.
+// finite, a pattern that matches nothing, options out of range, layers of one region that differ in
+// activation bits, a budget with regions, a weight beyond F16 that is to be one; Unsupported for a
+// network that is quantized already. The graph is unchanged then.
 NetworkReport quantize_network(graph::Graph& graph, const NetworkOptions& options,
                                const calib::Batches* batches,
                                const TrainingData* training = nullptr);

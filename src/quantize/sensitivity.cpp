@@ -31,6 +31,7 @@ void normalise(std::vector<LayerSensitivity>& table) {
   for (LayerSensitivity& row : table) {
     const bool counts = std::isfinite(row.output_sqnr_db) && most > least;
     row.sensitivity = counts ? (most - row.output_sqnr_db) / (most - least) : 0;
+    if (row.output_sqnr_db == -std::numeric_limits<double>::infinity()) row.sensitivity = 1;
   }
 }
 
@@ -39,14 +40,13 @@ void normalise(std::vector<LayerSensitivity>& table) {
 std::vector<LayerSensitivity> measure_sensitivity(
     const graph::Graph& graph, const NetworkOptions& options, const calib::Batches& batches,
     const std::function<double(const graph::Graph&)>& measure) {
-  std::vector<std::string> outputs;
-  for (const graph::ValueId id : graph.outputs) outputs.push_back(graph.value(id).name);
   const std::vector<NetworkLayer> layers = find_layers(graph, options.precision);
   base::Progress progress("Quantizing layer by layer", layers.size());
   progress.set_quiet(options.quiet);
   std::vector<LayerSensitivity> table;
   for (const NetworkLayer& layer : layers) {
     NetworkOptions alone = options;
+    alone.table.clear();
     alone.edge.reset();
     alone.overrides = {{"*", parse_precision("float", {})},
                        {literal(layer.name), options.precision}};
@@ -56,10 +56,7 @@ std::vector<LayerSensitivity> measure_sensitivity(
     quantize_network(quantized, alone, &batches);
     LayerSensitivity row;
     row.layer = layer.name;
-    row.output_sqnr_db = std::numeric_limits<double>::infinity();
-    for (const auto& [name, ratio] :
-         signal_to_noise(graph, quantized, outputs, batches, options.report_samples))
-      row.output_sqnr_db = std::min(row.output_sqnr_db, ratio);
+    row.output_sqnr_db = output_signal_to_noise(graph, quantized, batches, options.report_samples);
     if (measure) row.metric_change = measure(quantized);
     table.push_back(std::move(row));
     progress.advance();

@@ -23,7 +23,8 @@ struct LayerSensitivity {
 // (edge and overrides left out), and its signal-to-noise ratio against the float network over
 // options.report_samples samples; `measure`, when given, looks at that network and returns the
 // change of a metric. sensitivity = (most - sqnr) / (most - least) over the layers, infinite ratios
-// left out of most and least. Cost: a calibration and a comparison a layer.
+// left out of most and least: 0 for infinity, 1 for -infinity. Cost: a calibration and a comparison
+// a layer.
 std::vector<LayerSensitivity> measure_sensitivity(
     const graph::Graph& graph, const NetworkOptions& options, const calib::Batches& batches,
     const std::function<double(const graph::Graph&)>& measure = nullptr);

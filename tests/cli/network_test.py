@@ -123,6 +123,39 @@ class Network(command.CommandTest):
         self.assertEqual([label["class"] for label in report["outputs"][0]["labels"][0]], best)
         self.assertIn(f"class {best[0]}", self.succeed("run", package, "--input", self.folder / "digit.png", "--labels", 1))
 
+    def test_how_pictures_become_inputs_goes_from_file_to_file(self):
+        """What --preprocess said of the calibration pictures stays with the package and the ONNX file, whatever lies beside."""
+        model, quantized, package = (self.folder / name for name in ("lenet5.onnx", "q.onnx", "q.plk"))
+        self.succeed("create", "lenet5", "-o", model, "--seed", 3)
+        used, beside = self.write("p.yaml", "preprocess: {channels: gray, scale: 0.5, mean: 20, std: 4}\n"), self.folder / "lenet5.yaml"
+        beside.write_text("preprocess: {channels: gray, scale: 2, mean: 1, std: 3}\n")
+        pictures, out = self.folder / "pictures", self.folder / "y.npy"
+        pictures.mkdir()
+        pixels = np.random.default_rng(1).integers(0, 256, (28, 28)).astype(np.uint8)
+        Image.fromarray(pixels).save(pictures / "digit.png")
+        x = self.array("x.npy", ((pixels.astype(np.float32) * 0.5 - 20) / 4)[None, None])
+        flags = ["--wbits", 8, "--activations", "none", "--preprocess", used]
+        self.succeed("quantize", model, "-o", package, *flags)
+        self.succeed("quantize", model, "-o", quantized, *flags, "--data", pictures)
+        beside.unlink()
+        again, back = self.folder / "again.plk", self.folder / "back.onnx"
+        self.succeed("export", quantized, "--format", "plk", "-o", again)
+        self.succeed("export", again, "--format", "onnx", "-o", back)
+        for written in (package, quantized, again, back):
+            with self.subTest(written=written.name):
+                self.succeed("run", written, "--input", x, "-o", out)
+                want = np.load(out)
+                self.succeed("run", written, "--input", pictures / "digit.png", "-o", out)
+                self.assertLessEqual(np.abs(np.load(out) - want).max(), 1e-5 * np.abs(want).max())
+        # Arrays that are inputs already need none of it.
+        np.savez(self.folder / "x.npz", input=np.load(x), labels=np.int64([3]))
+        self.assertEqual(self.succeed_json("eval", quantized, "--data", self.folder / "x.npz")["samples"], 1)
+        self.fail_with("eval", quantized, "--data", self.folder / "x.npz", "--preprocess", used, needles=["no pictures"])
+        # A file beside the model comes first.
+        (self.folder / "q.yaml").write_text("preprocess: {channels: gray, scale: 2, mean: 1, std: 3}\n")
+        self.succeed("run", quantized, "--input", pictures / "digit.png", "-o", out)
+        self.assertGreater(np.abs(np.load(out) - want).max(), 1e-2 * np.abs(want).max())
+
     def test_bad_packages(self):
         model, package, out = self.folder / "mlp.onnx", self.folder / "mlp.plk", self.folder / "out.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
@@ -179,6 +212,7 @@ class Network(command.CommandTest):
         x, labels = images.astype(np.float32) / 255, np.fromfile(MNIST / "t10k-labels-idx1-ubyte", np.uint8)[8:508]
         logits = run_onnxruntime(trained, {"input": x})[0]
         np.savez(self.folder / "some.npz", input=x, labels=labels.astype(np.int64))
+        self.assertEqual(self.succeed_json("eval", trained, "--data", MNIST)["samples"], 10000)  # not those it was trained on
         measured = self.succeed_json("eval", trained, "--data", self.folder / "some.npz", "--against", trained)
         self.assertAlmostEqual(measured["top1"], (logits.argmax(1) == labels).mean(), places=6)
         self.assertEqual((measured["agreement"], measured["samples"]), (1, 500))
@@ -228,6 +262,69 @@ class Network(command.CommandTest):
         self.fail_with("quantize", model, "-o", self.folder / "q.onnx", "--scheme", "int8", "--data", samples,
                        needles=["two.npy", "batch dimension of 1"])
 
+    def test_batches_are_as_large_as_the_network_takes(self):
+        """Every verb measures a network of a fixed batch, and one whose samples differ in size."""
+        random = np.random.default_rng(1)
+        weights = [numpy_helper.from_array(random.standard_normal((4, 3)).astype(np.float32), "w")]
+        nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"], name="fc")]
+        fixed = self.model(nodes, name="fixed.onnx", inputs=(("x", [2, 1, 2, 2]),), initializers=weights)
+        data, other = self.folder / "data.npz", self.folder / "other.npz"
+        np.savez(data, x=random.standard_normal((6, 1, 2, 2)).astype(np.float32), labels=np.arange(6) % 3)
+        np.savez(other, x=np.zeros((6, 1, 2, 3), np.float32), labels=np.arange(6) % 3)
+        out = self.folder / "out.onnx"
+        int8 = ["quantize", fixed, "-o", out, "--scheme", "int8", "--data", data]
+        for goal in ("top1=100", "agreement=0"):
+            report = self.succeed_json(*int8, "--correct-until", goal, "--valid", data)
+            self.assertTrue(report["correction"]["met"])
+            self.assertIn("adaround_iterations", report["recipe"])  # repairs may use it
+        trained = self.succeed_json(*int8, "--qat", 1, "--crop-pad", 0, "--seed", 4)
+        self.assertEqual(trained["training"]["steps"], 3)
+        self.assertEqual((trained["recipe"]["qat"]["batch_size"], trained["recipe"]["seed"]), (2, 4))
+        # The recipe says what was looked at: whole batches, by which seed, and by how many threads.
+        recipe = self.succeed_json(*int8, "--samples", 3, "--seed", 7, "--threads", 1, "--bias-correct")["recipe"]
+        self.assertEqual([recipe[key] for key in ("samples", "batch_size", "seed", "threads", "data", "bias_samples")],
+                         [4, 2, 7, 1, "data.npz", 128])
+        self.assertEqual(self.succeed_json("eval", fixed, "--data", data)["samples"], 6)
+        probed = self.succeed_json("probe", fixed, "--sensitivity", "--data", data, "--valid", data)
+        self.assertIn("metric_change", probed["layers"][0])
+        train = ["train", fixed, "-o", out, "--data", data, "--batch-size", 2, "--epochs", 1]
+        self.assertIn("top1", self.succeed_json(*train, "--valid", data)["validation"])
+        # Held-out samples that do not fit are told before the first step, which fails here.
+        np.savez(data, x=np.full((6, 1, 2, 2), np.nan, np.float32), labels=np.arange(6) % 3)
+        self.fail_with(*train, "--valid", other, needles=["[2, 1, 2, 3]"])
+
+        kernel = [numpy_helper.from_array(random.standard_normal((4, 1, 3, 3)).astype(np.float32), "w")]
+        conv = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+        free = self.model(conv, name="free.onnx", inputs=(("x", ["n", 1, "h", "w_"]),), initializers=kernel)
+        lines = self.folder / "lines"
+        lines.mkdir()
+        for width in (5, 9, 12):
+            np.save(lines / f"{width}.npy", random.standard_normal((1, 1, 6, width)).astype(np.float32))
+        judged = self.succeed_json("quantize", free, "-o", out, "--scheme", "int8", "--data", lines,
+                                   "--correct-until", "agreement=1", "--valid", lines)
+        self.assertTrue(judged["correction"]["met"])
+        self.assertEqual(self.succeed_json("eval", free, "--data", lines, "--against", free)["agreement"], 1)
+        # One score a sample is no class.
+        single = self.model([helper.make_node("ReduceMax", ["x"], ["m"], axes=[1, 2, 3], keepdims=0),
+                             helper.make_node("Unsqueeze", ["m", "axis"], ["column"]),
+                             helper.make_node("MatMul", ["column", "w"], ["y"], name="fc")], name="single.onnx",
+                            inputs=(("x", ["n", 1, "h", "w_"]),),
+                            initializers=[numpy_helper.from_array(np.ones((1, 1), np.float32), "w"),
+                                          numpy_helper.from_array(np.int64([1]), "axis")])
+        self.fail_with("quantize", single, "-o", out, "--scheme", "int8", "--data", lines, "--correct-until", "agreement=1",
+                       "--valid", lines, needles=["'g'", "several scores"])
+
+    def test_quantize_knows_the_blank_of_a_recognizer(self):
+        """Class 0 is read at every step: the label [0] where 2 is the blank, and nothing where 0 is."""
+        weight = [numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")]
+        model = self.model([helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")], name="read.onnx",
+                           inputs=(("x", ["n", 4, 3]),), initializers=weight)
+        data, out = self.folder / "data.npz", self.folder / "q.onnx"
+        np.savez(data, x=np.tile(np.float32([20, 0, 0]), (6, 4, 1)), labels=np.zeros((6, 1), np.int64))
+        report = self.succeed_json("quantize", model, "-o", out, "--scheme", "int8", "--data", data, "--qat", 1, "--blank", 2)
+        self.assertLess(report["training"]["losses"][0], 0.01)
+        self.assertEqual(report["recipe"]["qat"]["blank"], 2)
+
     def test_bad_quantize(self):
         model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
@@ -242,11 +339,27 @@ class Network(command.CommandTest):
             ([*int8, "--data", good, "--override", "conv*=int4"], ["'conv*'", "fc1"]),
             ([*int8, "--data", good, "--override", "fc1=int1"], ["'int1'"]),
             ([*int8, "--data", good, "--group-size", "64"], ["--group-size"]),
+            ([*int8, "--dynamic", "--observer", "mse"], ["--observer", "--dynamic"]),
+            (["--wbits", 2, "--data", good, "--sensitivity", good], ["--wbits", "--sensitivity"]),
+            *[([*int8, "--data", good, *idle], [idle[0], "no effect", needed]) for idle, needed in [
+                (["--lr", 0.1], "--qat"), (["--shift", 2], "--qat"), (["--temperature", 4], "--qat"),
+                (["--qat-observe", 2, "--qat", 1], "ste"), (["--valid", good], "--correct-until"),
+                (["--valid", good, "--correct-until", "sqnr=3"], "sqnr"), (["--adaround-iterations", 9], "--adaround"),
+                (["--percentile", 99], "--observer"), (["--abits", 4, "--activations", "none"], "--activations"),
+                (["--blank", 1], "--qat")]],
+            ([*int8, "--activations", "none", "--samples", 4], ["--samples", "--data"]),
+            ([*int8, "--dynamic", "--activations", "uint8"], ["--activations", "--dynamic"]),
         ]:
             with self.subTest(needles=needles):
                 self.fail_with("quantize", model, "-o", out, *arguments, needles=needles)
                 self.assertFalse(out.exists())
         self.fail_with("quantize", model, "-o", self.folder / "q.txt", *int8, "--data", good, needles=["q.txt", ".onnx"])
+        self.fail_with("quantize", model, "-o", self.folder / "q.plk", *int8, "--data", good, "--opset", 21, needles=["--opset", ".onnx"])
+        train = ["train", model, "-o", out, "--data", good]
+        for idle in (["--label-smoothing", 0.1, "--loss", "mse"], ["--momentum", 0.5, "--optimizer", "adamw"], ["--blank", 1]):
+            self.fail_with(*train, *idle, needles=[idle[0], "no effect"])
+        for architecture, idle in (("lenet5", ["--width", 2]), ("resnet8", ["--hidden", "4"])):
+            self.fail_with("create", architecture, "-o", out, *idle, needles=[idle[0], "no effect"])
 
     def small_data(self):
         random = np.random.default_rng(0)

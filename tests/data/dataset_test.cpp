@@ -93,6 +93,22 @@ TEST(IdxTest, ReadsEveryTypeAndRefusesTheRest) {
   test::try_mutations(bytes, bytes.size(), entry);
 }
 
+TEST(IdxDatasetTest, HeldOutSamplesAreTheTestPair) {
+  const TempDir dir;
+  const auto pair = [&](const std::string& prefix, uint32_t samples) {
+    write_file(dir / (prefix + "-images-idx3-ubyte"),
+               idx(8, {samples, 1, 1}, std::string(samples, 'x')));
+    write_file(dir / (prefix + "-labels-idx1-ubyte"), idx(8, {samples}, std::string(samples, 1)));
+  };
+  pair("train", 3);
+  EXPECT_FALSE(has_test_pair(dir.path()));
+  EXPECT_EQ(open_dataset(dir.path(), {.held_out = true})->size(), 3);
+  pair("t10k", 2);
+  EXPECT_TRUE(has_test_pair(dir.path()));
+  EXPECT_EQ(open_dataset(dir.path(), {.held_out = true})->size(), 2);
+  EXPECT_EQ(open_dataset(dir.path())->size(), 3);
+}
+
 TEST(IdxDatasetTest, PairsImagesWithLabels) {
   const TempDir dir;
   write_file(dir / "t10k-images-idx3-ubyte", idx(8, {2, 1, 2}, std::string("\x00\xff\x33\x66", 4)));
@@ -107,6 +123,7 @@ TEST(IdxDatasetTest, PairsImagesWithLabels) {
   EXPECT_FLOAT_EQ(values(sample)[1], 0.4f);
   EXPECT_EQ(std::get<int64_t>(sample.label), 2);
   expect_error(kBad, {"2 of 2"}, [&] { dataset->sample(2); });
+  EXPECT_EQ(open_dataset(dir.path(), {.held_out = true})->size(), 2);
   expect_error(ErrorCode::kNotFound, {"train-images-idx3-ubyte"},
                [&] { open_idx_folder(dir.path(), "train"); });
   expect_error(kBad, {"t10k-labels", "sample 1", "class 2", "0 .. 1"},

@@ -299,6 +299,24 @@ TEST(Dynamic, EveryFormIsNearTheFloatNetwork) {
   EXPECT_LT(error(net.graph, original, input), 1e-3 * y.square().mean().item<double>());
 }
 
+TEST(Dynamic, WeightsInF16AreStoredSo) {
+  SmallNet net;
+  const ValueId x = net.input("x", {graph::Dim("n"), 4});
+  const ValueId first = net.op("MatMul", {x, net.constant(noise({4, 5}, 1))});
+  net.returns({net.op("MatMul", {first, net.constant(noise({5, 3}, 2))})});
+  NetworkOptions options;
+  options.dynamic = true;
+  options.overrides = {parse_precision_rule(net.graph.node(1).name + "=f16", {})};
+  quantize_network(net.graph, options, nullptr);
+  EXPECT_EQ(count(net.graph, "MatMulInteger"), 1);
+  const auto half = net.graph.find("w2_f16");
+  ASSERT_TRUE(half.has_value());
+  EXPECT_EQ(std::get<at::Tensor>(*net.graph.value(*half).weight).scalar_type(), at::kHalf);
+  EXPECT_FALSE(net.graph.find("w2").has_value());
+  const Json recipe = options_to_json(options);  // nothing that had no effect
+  EXPECT_FALSE(recipe.contains("observer") || recipe.contains("symmetric_activations"));
+}
+
 TEST(Dynamic, LayersWithoutAnIntegerFormStayFloatAndAreNamed) {
   SmallNet product;
   const ValueId p = product.input("x", {2, 4, 4});

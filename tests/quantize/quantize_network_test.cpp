@@ -223,6 +223,30 @@ TEST(QuantizeNetwork, RegionsShareScales) {
   EXPECT_LT(error(net.graph, original, x), 1e-3 * run(original, x).square().mean().item<double>());
 }
 
+TEST(QuantizeNetwork, RegionsRefuseWhatLayersOfOneRegionCannotHave) {
+  const auto data = batches_of({noise({3, 4, 8, 8}, 9)});
+  const Graph original = regions_network().graph;
+  std::vector<std::string> convs;
+  for (const Node& node : original.nodes())
+    if (node.op == "Conv") convs.push_back(node.name);
+  NetworkOptions options = plain();
+  options.form = ActivationForm::kRegions;
+  options.precision = {4, 4, false};
+  // The last in float; the first of more bits, which the second, that reads the same, would get.
+  for (const auto& [rule, refused] : {std::pair(convs.back() + "=float", convs.back()),
+                                      std::pair(convs[0] + "=w8a8", convs[1])}) {
+    options.overrides = {parse_precision_rule(rule, options.precision)};
+    Graph graph = original;
+    expect_error(ErrorCode::kInvalidArgument, {"region", "'" + refused + "'"},
+                 [&] { quantize_network(graph, options, &data); });
+  }
+  options.overrides.clear();
+  options.correction.emplace().goal = 20;
+  Graph graph = original;
+  expect_error(ErrorCode::kInvalidArgument, {"repairs", "regions"},
+               [&] { quantize_network(graph, options, &data); });
+}
+
 TEST(QuantizeNetwork, OnlyLayerInputsAreRoundedByDefault) {
   SmallNet net = regions_network();
   const auto data = batches_of({noise({3, 4, 8, 8}, 9)});
@@ -262,6 +286,24 @@ TEST(QuantizeNetwork, TheLastRuleWinsOverEdgesAndBody) {
   EXPECT_EQ(constant(net.graph, "w6_f16").scalar_type(), at::kHalf);
 }
 
+TEST(QuantizeNetwork, EdgesComeAfterTheTableAndRulesAfterThem) {
+  SmallNet net = two_convolutions(4);
+  std::vector<std::string> names;
+  for (const Node& node : net.graph.nodes())
+    if (node.op == "Conv") names.push_back(node.name);
+  NetworkOptions options = plain();
+  options.table = {parse_precision_rule("*=int4", options.precision)};
+  options.edge = parse_precision("w6a8", options.precision);
+  options.overrides = {parse_precision_rule(names[1] + "=w3a8", options.precision)};
+  const auto data = batches_of({noise({3, 3, 8, 8}, 9)});
+  const Json recipe = options_to_json(options);
+  const NetworkReport report = quantize_network(net.graph, options, &data);
+  EXPECT_EQ(to_string(report.layers[0].precision), "w6a8");
+  EXPECT_EQ(to_string(report.layers[1].precision), "w3a8");
+  EXPECT_EQ(recipe["sensitivity"], Json({"*=w4a8"}));
+  EXPECT_EQ(recipe["overrides"], Json({names[1] + "=w3a8"}));
+}
+
 TEST(QuantizeNetwork, EqualizingKeepsTheNetworkAndEvensItsChannels) {
   SmallNet net = two_convolutions(6, 1.5);
   const Graph original = net.graph;
@@ -279,6 +321,23 @@ TEST(QuantizeNetwork, EqualizingKeepsTheNetworkAndEvensItsChannels) {
                           1e-5 * run(original, x).abs().max().item<double>()));
   const at::Tensor w1 = constant(net.graph, "w0"), w2 = constant(net.graph, "w4");
   EXPECT_TRUE(test::close(w1.abs().amax({1, 2, 3}), w2.abs().amax({0, 2, 3}), 1e-3));
+}
+
+// What folding a BatchNormalization leaves of a channel that is dead: hardly a weight, but a bias.
+TEST(QuantizeNetwork, EqualizingLeavesDeadChannelsAlone) {
+  SmallNet net = two_convolutions(6);
+  net.graph.value(*net.graph.find("w0"))
+      .weight->emplace<at::Tensor>(
+          constant(net.graph, "w0").index_fill(0, at::tensor({2}, at::kLong), 1e-12));
+  net.graph.value(*net.graph.find("w1"))
+      .weight->emplace<at::Tensor>(
+          constant(net.graph, "w1").index_fill(0, at::tensor({2}, at::kLong), 0.3));
+  Graph graph = net.graph;
+  const at::Tensor bias = constant(net.graph, "w1");
+  equalize(graph);
+  EXPECT_EQ(constant(graph, "w1")[2].item<float>(), bias[2].item<float>());
+  EXPECT_LT(constant(graph, "w1").abs().max().item<double>(), 100);
+  EXPECT_FALSE(at::equal(constant(graph, "w1"), bias));  // the others are scaled
 }
 
 // Inputs with a mean: where elements are independent and around 0, the nearest codes are the best.
@@ -392,6 +451,73 @@ TEST(QuantizeNetwork, SignalToNoiseByHand) {
   const auto data = batches_of({tensor({1, 2}, {1, 2})});
   EXPECT_NEAR(signal_to_noise(net.graph, other.graph, {y}, data, 8).at(y),
               10 * std::log10(5 / 0.01), 1e-3);
+}
+
+TEST(QuantizeNetwork, SignalToNoiseOfWhatIsNotFinite) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const auto ratio = [](const at::Tensor& y, const at::Tensor& rounded) {
+    const auto network = [](const at::Tensor& w) {
+      SmallNet net;
+      net.returns({net.op("Mul", {net.input("x", {1}), net.constant(w)})});
+      return net.graph;
+    };
+    return output_signal_to_noise(network(y), network(rounded), batches_of({tensor({1}, {1})}), 8);
+  };
+  const auto inf = static_cast<float>(kInfinity), nan = std::nanf("");
+  EXPECT_NEAR(ratio(tensor({-inf, nan, 3}, {3}), tensor({-inf, nan, 2.9f}, {3})),
+              10 * std::log10(9 / 0.01), 1e-3);
+  EXPECT_EQ(ratio(tensor({-inf, 3}, {2}), tensor({-inf, 3}, {2})), kInfinity);
+  for (const float bad : {inf, -inf, nan})
+    EXPECT_EQ(ratio(tensor({1, 3}, {2}), tensor({1, bad}, {2})), -kInfinity) << bad;
+  EXPECT_EQ(ratio(tensor({1, -inf}, {2}), tensor({1, 3}, {2})), -kInfinity);
+  EXPECT_EQ(ratio(tensor({1, inf}, {2}), tensor({1, -inf}, {2})), -kInfinity);
+  EXPECT_EQ(ratio(tensor({1, 3}, {2}), tensor({1, 3, 3}, {3})), -kInfinity);  // another shape
+}
+
+TEST(QuantizeNetwork, OutputsThatNothingComputesCannotBeCompared) {
+  SmallNet net;
+  net.input("x", {1});
+  net.returns({net.number(1)});
+  expect_error(ErrorCode::kInvalidArgument, {"no output to compare"}, [&] {
+    output_signal_to_noise(net.graph, net.graph, batches_of({tensor({1}, {1})}), 8);
+  });
+}
+
+TEST(QuantizeNetwork, WeightsInF16AreMeasuredAndMustFit) {
+  NetworkOptions options = plain();
+  options.precision = parse_precision("f16", {});
+  SmallNet net = product(tensor({1.0f, 0.1f, 2.0f, 4.0f}, {2, 2}));
+  const double error = 0.1f - 0x1.998p-4;  // F16 has 11 bits
+  EXPECT_NEAR(quantize_network(net.graph, options, nullptr).layers[0].weight_error,
+              error * error / 21.01, 1e-14);
+  for (const bool dynamic : {false, true}) {
+    options.dynamic = dynamic;
+    SmallNet large = product(tensor({1, -1e5f, 2, 3}, {2, 2}));
+    expect_error(ErrorCode::kInvalidArgument, {"'w0'", "-100000", "65504"},
+                 [&] { quantize_network(large.graph, options, nullptr); });
+  }
+}
+
+TEST(QuantizeNetwork, RefusesANetworkWithoutLayers) {
+  SmallNet net;
+  net.returns({net.op("Add", {net.input("x", {2, 2}), net.constant(noise({2, 2}, 1))})});
+  const auto data = batches_of({noise({2, 2}, 2)});
+  expect_error(ErrorCode::kInvalidArgument, {"no layer to quantize", "MatMul"},
+               [&] { quantize_network(net.graph, plain(), &data); });
+}
+
+TEST(QuantizeNetwork, SaysHowMuchOfTheWeightsBelongsToNoLayer) {
+  SmallNet net;
+  const ValueId rows = net.op("Gather", {net.constant(noise({12, 4}, 1)), net.ints({1, 2})});
+  const ValueId x = net.op("Add", {net.input("x", {2, 4}), rows});
+  net.returns({net.op("MatMul", {x, net.constant(noise({4, 4}, 2))})});
+  const auto data = batches_of({noise({2, 4}, 3)});
+  const NetworkReport report = quantize_network(net.graph, plain(), &data);
+  ASSERT_EQ(report.notices.size(), 1u);
+  EXPECT_NE(report.notices[0].find("75.0 %"), std::string::npos) << report.notices[0];
+  SmallNet plain_net = two_convolutions(4);
+  const auto pictures = batches_of({noise({2, 3, 8, 8}, 3)});
+  EXPECT_TRUE(quantize_network(plain_net.graph, plain(), &pictures).notices.empty());
 }
 
 TEST(QuantizeNetwork, RefusesBadInput) {

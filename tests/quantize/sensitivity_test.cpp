@@ -61,6 +61,24 @@ TEST(Sensitivity, SaysWhichLayerCostsMost) {
   }
 }
 
+TEST(Sensitivity, ALayerThatDestroysTheNetworkHasTheMost) {
+  // A reciprocal of what rounds to 0: infinity, whatever the layer behind it does.
+  SmallNet net;
+  const graph::ValueId x = net.input("x", {graph::Dim("n"), 2});
+  const graph::ValueId first =
+      net.op("MatMul", {x, net.constant(tensor({1, 0, 0, 1e-3f}, {2, 2}))});
+  const graph::ValueId inverse = net.op("Reciprocal", {first});
+  net.returns({net.op("MatMul", {inverse, net.constant(noise({2, 2}, 2))})});
+  NetworkOptions options;
+  options.precision = {4, 0};
+  options.per_tensor = true;
+  options.quiet = true;
+  const auto table = measure_sensitivity(net.graph, options, one_batch(tensor({1, 1}, {1, 2})));
+  EXPECT_EQ(table[0].output_sqnr_db, -std::numeric_limits<double>::infinity());
+  EXPECT_EQ(table[0].sensitivity, 1);
+  EXPECT_LT(table[1].sensitivity, 1);
+}
+
 TEST(Sensitivity, ThresholdsGivePrecisions) {
   const std::vector<LayerSensitivity> table = {
       {"a", 1, {}, 0.8}, {"b", 2, {}, 0.79}, {"c", 3, {}, 0.5}, {"d*", 4, {}, 0.49}};

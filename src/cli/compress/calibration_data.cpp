@@ -40,22 +40,16 @@ CalibrationData::CalibrationData(const graph::Graph& graph, const std::string& m
                  flags.data.c_str(), static_cast<long long>(samples_),
                  static_cast<long long>(flags.samples));
   }
-  loading_.batch_size = flags.batch_size > 0 ? flags.batch_size : kUsualBatch;
-  for (const graph::ValueId id : graph.inputs) {
-    const auto& shape = graph.value(id).shape;
-    if (!shape || shape->empty()) continue;
-    const bool free = std::any_of(shape->begin() + 1, shape->end(),
-                                  [](const graph::Dim& dim) { return !dim.known(); });
-    if (free && flags.batch_size == 0) loading_.batch_size = 1;
-    if (!(*shape)[0].known()) continue;
-    any_batch_ = false;
-    loading_.batch_size = std::max<int64_t>(1, (*shape)[0].value);
-    break;
+  loading_ = loading_for(graph, *dataset_, flags.batch_size, kUsualBatch);
+  any_batch_ = !loading_.drop_last;
+  const int64_t batch = loading_.batch_size;
+  if (any_batch_) {
+    loading_.batch_size = std::min(batch, samples_);
+  } else if (batch <= dataset_->size()) {
+    samples_ = std::min((samples_ + batch - 1) / batch, dataset_->size() / batch) * batch;
   }
-  if (any_batch_) loading_.batch_size = std::min(loading_.batch_size, samples_);
   loading_.seed = seed;
   loading_.shuffle = true;  // files are often sorted by class
-  loading_.drop_last = !any_batch_;
 }
 
 calib::Batches CalibrationData::batches() const {

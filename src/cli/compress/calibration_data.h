@@ -22,12 +22,12 @@ std::vector<CLI::Option*> add_calibration_flags(CLI::App& verb, CalibrationFlags
 class CalibrationData {
  public:
   // `graph` gives the inputs, and must outlive this; `model`: its file, for the sidecar that says
-  // how pictures are prepared. Batches are the network's own size, 1 where other sizes than the
-  // batch are free (samples may differ then), else what the flag says. Errors: those of data.
+  // how pictures are prepared. Batches as loading_for() says. Errors: those of data.
   CalibrationData(const graph::Graph& graph, const std::string& model,
                   const CalibrationFlags& flags, uint64_t seed);
 
-  int64_t samples() const { return samples_; }
+  int64_t samples() const { return samples_; }  // that pass: whole batches where only they fit
+  int64_t batch_size() const { return loading_.batch_size; }
   calib::Batches batches() const;  // refers to this
 
  private:

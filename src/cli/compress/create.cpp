@@ -81,7 +81,13 @@ void add_create(CLI::App& app) {
       "Examples:\n"
       "  packlight create lenet5 -o lenet5.onnx\n"
       "  packlight create mobilenet -o student.onnx --input 3x96x96 --classes 20 --width 0.5\n");
-  verb->callback([flags] { create(*flags); });
+  verb->callback([verb, flags] {
+    const bool mlp = flags->architecture == "mlp", lenet = flags->architecture == "lenet5";
+    refuse_idle_flags(*verb,
+                      {{"--hidden", mlp, "it is of mlp"},
+                       {"--width", !mlp && !lenet, "it is of resnet8, resnet20 and mobilenet"}});
+    create(*flags);
+  });
 }
 
 }  // namespace packlight::cli

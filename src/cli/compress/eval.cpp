@@ -22,7 +22,7 @@ namespace {
 
 struct Arguments {
   std::string model, text, original, data, preprocess;
-  int64_t context = 512, chunks = 0, samples = 0, batch_size = 64, blank = 0;
+  int64_t context = 512, chunks = 0, samples = 0, batch_size = 0, blank = 0;
   int threads = 0;
   bool json = false;
 };
@@ -126,12 +126,13 @@ void run_network(const Arguments& arguments) {
   const JudgedNetwork network(arguments.model, arguments.threads);
   std::optional<JudgedNetwork> original;
   if (!arguments.original.empty()) original.emplace(arguments.original, arguments.threads);
-  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt);
+  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt, /*held_out=*/true);
   if (dataset->label_kind() == data::LabelKind::kNone && !original) {
     fail(ErrorCode::kInvalidArgument, "[eval] '{}' has no labels: give the original (--against) to compare with", arguments.data);
   }
-  data::LoaderOptions loading;
-  loading.batch_size = arguments.batch_size;
+  data::LoaderOptions loading = loading_for(network.graph(), *dataset, arguments.batch_size, 64);
+  if (original && !loading.drop_last)
+    loading = loading_for(original->graph(), *dataset, arguments.batch_size, 64);
   data::Loader loader(dataset, loading);
   eval::TaskOptions options;
   options.ctc_blank = arguments.blank;
@@ -183,7 +184,7 @@ void add_eval(CLI::App& app) {
       ->required();
   verb->add_option("--text", arguments->text, "Language model: plain text, UTF-8");
   verb->add_option("--data", arguments->data,
-                   "Network: folder with IDX files, .npy, .npz, folder of pictures, or a list of pictures; with or without labels");
+                   "Network: folder with IDX files (MNIST: the test pair), .npy, .npz, folder of pictures, or a list of pictures; with or without labels");
   verb->add_option("--against", arguments->original,
                    "The original: adds perplexity ratio, KL divergence and top-1 agreement");
   verb->add_option("--ctx", arguments->context, "Tokens per chunk; the second half of each is scored")
@@ -194,7 +195,7 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--preprocess", arguments->preprocess, "How pictures become inputs (default: MODEL with the extension .yaml)");
   verb->add_option("--samples", arguments->samples, "Samples to evaluate; 0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
-  verb->add_option("--batch-size", arguments->batch_size, "Samples that run together")->check(CLI::PositiveNumber)->capture_default_str();
+  verb->add_option("--batch-size", arguments->batch_size, "Samples that run together; 0: 64, or 1 where sizes are free")->check(CLI::NonNegativeNumber)->capture_default_str();
   verb->add_option("--blank", arguments->blank, "Class of a text recognizer that stands for nothing")->capture_default_str();
   verb->add_option("--threads", arguments->threads, "0: one per processor")
       ->check(CLI::Range(0, 1024))

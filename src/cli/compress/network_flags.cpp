@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/fail.h"
@@ -60,11 +61,18 @@ std::map<std::string, std::vector<int64_t>> parse_input_shapes(
   return parse_input_shapes(texts, names, graph.name);
 }
 
-std::optional<data::Preprocess> preprocess_of_model(const std::string& path) {
-  if (io::detect_model_kind(path) == io::ModelKind::kNetworkPackage) {
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
+                                                    const std::string& given) {
+  if (!given.empty()) return data::read_preprocess(given);
+  const bool package = io::detect_model_kind(path) == io::ModelKind::kNetworkPackage;
+  if (package) {
     if (auto preprocess = preprocess_of(io::NetworkPackage::open(path))) return preprocess;
   }
-  return data::find_preprocess(path);
+  if (auto preprocess = data::find_preprocess(path); preprocess || package) return preprocess;
+  const auto metadata = import::read_onnx_metadata(path);
+  const auto kept = metadata.find(kPreprocessKey);
+  if (kept == metadata.end()) return std::nullopt;
+  return data::preprocess_from_json(base::parse_json(kept->second, path), path);
 }
 
 Json task_json(const eval::TaskReport& report) {
@@ -84,13 +92,44 @@ Json task_json(const eval::TaskReport& report) {
   return json;
 }
 
+void refuse_idle_flags(const CLI::App& verb, std::initializer_list<FlagRule> rules) {
+  for (const auto& [flag, serves, rule] : rules) {
+    if (!serves && verb.get_option(flag)->count() > 0)
+      fail(ErrorCode::kInvalidArgument, "[{}] {} has no effect: {}", verb.get_name(), flag, rule);
+  }
+}
+
+data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& dataset,
+                                int64_t asked, int64_t usual) {
+  data::LoaderOptions loading;
+  bool free = false;
+  for (const graph::ValueId id : graph.inputs) {
+    const auto& shape = graph.value(id).shape;
+    if (!shape || shape->empty()) continue;
+    if (shape->front().known()) {
+      loading.batch_size = std::max<int64_t>(1, shape->front().value);
+      loading.drop_last = true;
+      return loading;
+    }
+    free = free || std::any_of(shape->begin() + 1, shape->end(),
+                               [](const graph::Dim& dim) { return !dim.known(); });
+  }
+  if (asked == 0) asked = free ? 1 : usual;
+  loading.batch_size = std::min(asked, dataset.size());
+  return loading;
+}
+
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
-                                                  std::optional<data::LabelKind> labels) {
+                                                  std::optional<data::LabelKind> labels,
+                                                  bool held_out) {
   data::DatasetOptions options;
   options.labels = labels;
-  options.preprocess =
-      preprocess.empty() ? preprocess_of_model(model) : data::read_preprocess(preprocess);
+  options.held_out = held_out;
+  if (held_out && data::has_test_pair(path))
+    std::fprintf(stderr, "note: of '%s' the test pair (t10k) is measured\n", path.c_str());
+  options.preprocess = preprocess_of_model(model, preprocess);
+  options.ready_arrays = preprocess.empty();  // nobody said that these are pictures
   return data::open_dataset(path, options);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -7,7 +9,7 @@
 
 #include "base/json.h"
 #include "cli/input_shapes.h"
-#include "data/dataset.h"
+#include "data/loader.h"
 #include "eval/classification.h"
 #include "import/onnx.h"
 
@@ -40,16 +42,36 @@ class JudgedNetwork {
 std::map<std::string, std::vector<int64_t>> parse_input_shapes(
     const std::vector<std::string>& texts, const graph::Graph& graph);
 
-// How pictures become the inputs of a network: what its package says, or else its sidecar file
-// (model.yaml beside model.onnx).
-std::optional<data::Preprocess> preprocess_of_model(const std::string& path);
+// Where an ONNX file's metadata says how pictures become its inputs (data::preprocess_to_json).
+inline constexpr const char* kPreprocessKey = "packlight.preprocess";
 
-// Samples for a model: what data::open_dataset() makes of the path, prepared as the model or the
-// file `preprocess` says. `labels`: what they must be, absent for
-// whatever is there.
+// How pictures become the inputs of a network: what the file `given` says, or else (empty) its
+// package, its sidecar file (model.yaml beside model.onnx), or its metadata.
+std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
+                                                    const std::string& given = "");
+
+// Samples for a model: what data::open_dataset() makes of the path, prepared as
+// preprocess_of_model() says. `labels`: what they must be, absent for whatever is there.
+// `held_out`: to measure on; of MNIST's folder the test pair then, which standard error is told.
 std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
-                                                  std::optional<data::LabelKind> labels);
+                                                  std::optional<data::LabelKind> labels,
+                                                  bool held_out = false);
+
+// A flag, whether it serves a purpose beside the others, and what it would take.
+struct FlagRule {
+  const char* flag;
+  bool serves;
+  const char* rule;
+};
+// Errors: InvalidArgument naming the first flag that was given and serves no purpose.
+void refuse_idle_flags(const CLI::App& verb, std::initializer_list<FlagRule> rules);
+
+// How many of the samples run together: the network's own number where an input declares it (whole
+// batches only then), else `asked`, else (0) `usual`, or 1 where other sizes than the batch are
+// free, since samples may then differ in shape.
+data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& dataset,
+                                int64_t asked, int64_t usual);
 
 // A report for machines: what is known, each share with its standard error.
 Json task_json(const eval::TaskReport& report);

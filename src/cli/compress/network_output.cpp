@@ -24,13 +24,13 @@ Json recipe_of(const import::OnnxNetwork& network, const std::string& model) {
 }
 
 WrittenNetwork write_package(const import::OnnxNetwork& network, const NetworkOutput& output,
-                             const Json& recipe) {
+                             const Json& recipe, const Json& preprocess) {
   deploy::NetworkPackageNotes notes;
   notes.recipe = recipe;
-  if (const auto preprocess = preprocess_of_model(output.model))
-    notes.preprocess = data::preprocess_to_json(*preprocess);
+  notes.preprocess = preprocess;
   notes.metadata = network.metadata;
   notes.metadata.erase(kRecipeKey);
+  notes.metadata.erase(kPreprocessKey);
   deploy::write_network_package(network.graph, notes, output.path);
   return {std::filesystem::file_size(output.path), std::nullopt};
 }
@@ -39,13 +39,17 @@ WrittenNetwork write_package(const import::OnnxNetwork& network, const NetworkOu
 
 WrittenNetwork write_network(const import::OnnxNetwork& network, const NetworkOutput& output) {
   const Json recipe = output.recipe.is_null() ? recipe_of(network, output.model) : output.recipe;
-  if (output.as_package) return write_package(network, output, recipe);
+  Json preprocess;
+  if (const auto found = preprocess_of_model(output.model, output.preprocess))
+    preprocess = data::preprocess_to_json(*found);
+  if (output.as_package) return write_package(network, output, recipe, preprocess);
   deploy::OnnxOptions writing;
   writing.opset = output.opset;
   writing.weights = output.weights;
   writing.producer_version = PACKLIGHT_VERSION;
   writing.metadata = network.metadata;
   if (!recipe.is_null()) writing.metadata[kRecipeKey] = recipe.dump();
+  if (!preprocess.is_null()) writing.metadata[kPreprocessKey] = preprocess.dump();
   const deploy::OnnxReport report = deploy::write_onnx(network.graph, output.path, writing);
   for (const std::string& notice : report.notices)
     std::fprintf(stderr, "note: %s\n", notice.c_str());

@@ -13,11 +13,12 @@ namespace packlight::cli {
 // How a network is written.
 struct NetworkOutput {
   std::string path;
-  std::string model;        // what the network was read from: how pictures become its inputs stays with a package
+  std::string model;        // what the network was read from, for preprocess_of_model()
   bool as_package = false;  // else as ONNX
   Json recipe;              // what was done to the network; null: what the model's file says
   int64_t opset = 17;       // ONNX only, as `weights`
   deploy::OnnxWeights weights = deploy::OnnxOptions().weights;
+  std::string preprocess = {};  // the file that says how pictures become inputs; empty: the model
 };
 
 struct WrittenNetwork {
@@ -25,7 +26,7 @@ struct WrittenNetwork {
   std::optional<int64_t> opset;  // absent for a package
 };
 
-// Writes the network and prints the writer's notices on standard error. Errors: those of
+// Writes the network, with how pictures become its inputs, and prints the writer's notices on standard error. Errors: those of
 // deploy::write_onnx() and deploy::write_network_package().
 WrittenNetwork write_network(const import::OnnxNetwork& network, const NetworkOutput& output);
 

@@ -32,7 +32,8 @@ class Metric {
  public:
   Metric(const ProbeFlags& flags, const graph::Graph& original) : flags_(flags) {
     const std::string& path = flags.validation;
-    dataset_ = open_samples(path, flags.model, flags.calibration.preprocess, std::nullopt);
+    dataset_ = open_samples(path, flags.model, flags.calibration.preprocess, std::nullopt,
+                            /*held_out=*/true);
     if (dataset_->label_kind() == data::LabelKind::kNone)
       fail(ErrorCode::kInvalidArgument, "[probe] '{}' has no labels: --valid measures a metric",
            path);
@@ -42,9 +43,8 @@ class Metric {
 
  private:
   double measure(const graph::Graph& graph) const {
-    data::LoaderOptions loading;
-    loading.batch_size = 64;
-    data::Loader loader(dataset_, loading);
+    data::Loader loader(dataset_,
+                        loading_for(graph, *dataset_, flags_.calibration.batch_size, 64));
     eval::TaskOptions options;
     options.most_samples = flags_.eval_samples;
     options.ctc_blank = flags_.blank;

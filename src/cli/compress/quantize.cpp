@@ -182,10 +182,12 @@ void quantize_any(const CLI::App& verb, const QuantizeFlags& flags, QuantizeNetw
   }
   refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "a network");
   network.model = flags.model, network.output = flags.output;
+  check_network_flags(verb, network);
   network.scheme = flags.scheme, network.scale = flags.scale;
   network.overrides = flags.overrides;
-  network.seed = flags.seed, network.threads = flags.threads, network.json = flags.json;
-  exec::initialise(flags.threads > 0 ? flags.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  network.seed = flags.seed, network.json = flags.json;
+  network.threads = flags.threads > 0 ? flags.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  exec::initialise(network.threads);
   quantize_network_file(network);
 }
 

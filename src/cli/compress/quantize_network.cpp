@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <optional>
 
 #include "base/fail.h"
@@ -59,7 +60,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   if (!flags.first_last.empty())
     options.edge = quantize::parse_precision(flags.first_last, options.precision);
   if (!flags.sensitivity.empty()) {
-    options.overrides = quantize::precision_rules(
+    options.table = quantize::precision_rules(
         quantize::sensitivity_from_json(base::read_json_file(flags.sensitivity), flags.sensitivity),
         options.precision);
   }
@@ -87,7 +88,7 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
 class BudgetJudge {
  public:
   BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlags& flags)
-      : original_(original) {
+      : original_(original), batch_size_(flags.calibration.batch_size), blank_(flags.blank) {
     const std::string& text = flags.correct_until;
     const std::string kind = text.substr(0, text.find('='));
     const double number = number_of(text, kind);
@@ -97,11 +98,19 @@ class BudgetJudge {
       fail(ErrorCode::kInvalidArgument, "[quantize] --correct-until '{}' needs --valid", text);
     const bool top1 = kind == "top1";
     dataset_ = open_samples(flags.validation, flags.model, flags.calibration.preprocess,
-                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt);
+                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt,
+                            /*held_out=*/true);
     const double exact = top1 ? report_of(original_).top1->value : 0;
     budget_.measure = [this, top1, exact](const graph::Graph& graph) {
       const eval::TaskReport report = report_of(graph);
-      return top1 ? 100 * (report.top1->value - exact) : report.agreement->value;
+      if (top1) return 100 * (report.top1->value - exact);
+      if (!report.agreement) {
+        fail(ErrorCode::kInvalidArgument,
+             "[quantize] --correct-until agreement: the first output of '{}' is not several scores "
+             "a sample, so there is no class or reading to agree on",
+             original_.name);
+      }
+      return report.agreement->value;
     };
   }
   BudgetJudge(const BudgetJudge&) = delete;
@@ -126,16 +135,16 @@ class BudgetJudge {
   }
 
   eval::TaskReport report_of(const graph::Graph& graph) const {
-    data::LoaderOptions loading;
-    loading.batch_size = std::min<int64_t>(256, dataset_->size());
-    data::Loader loader(dataset_, loading);
+    data::Loader loader(dataset_, loading_for(original_, *dataset_, batch_size_, 256));
     eval::TaskOptions options;
     options.quiet = true;
+    options.ctc_blank = blank_;
     const eval::NetworkSubject exact = eval::graph_subject(original_);
     return eval::evaluate_task(eval::graph_subject(graph), &exact, loader, options);
   }
 
   const graph::Graph& original_;
+  int64_t batch_size_, blank_;
   std::shared_ptr<const data::Dataset> dataset_;
   quantize::Budget budget_;
 };
@@ -143,7 +152,8 @@ class BudgetJudge {
 // The data set's labels decide the loss; without any the float network is the teacher.
 class QatData {
  public:
-  QatData(const graph::Graph& graph, const QuantizeNetworkFlags& flags) : graph_(graph) {
+  QatData(const graph::Graph& graph, const QuantizeNetworkFlags& flags)
+      : graph_(graph), temperature_(flags.temperature) {
     const CalibrationFlags& from = flags.calibration;
     auto dataset =
         open_samples(from.data, flags.model, from.preprocess,
@@ -157,18 +167,18 @@ class QatData {
         break;
       case data::LabelKind::kSequence:
         training_.loss.kind = train::LossKind::kCtc;
+        training_.loss.ctc_blank = flags.blank;
         break;
       case data::LabelKind::kVector:
         training_.loss.kind = train::LossKind::kMse;
         break;
     }
-    data::LoaderOptions loading;
-    loading.batch_size = std::min(flags.qat_batch, dataset->size());
-    loading.seed = static_cast<uint64_t>(flags.seed);
-    loading.shuffle = true;
-    loading.drop_last = true;
-    loading.augment = flags.augment;
-    loader_ = std::make_unique<data::Loader>(dataset, loading);
+    loading_ = loading_for(graph, *dataset, flags.qat_batch, 0);
+    loading_.seed = static_cast<uint64_t>(flags.seed);
+    loading_.shuffle = true;
+    loading_.drop_last = true;
+    loading_.augment = flags.augment;
+    loader_ = std::make_unique<data::Loader>(dataset, loading_);
     training_.batches = loader_->batches();
     training_.each = [this](int64_t epoch, const std::function<void(train::Batch)>& use) {
       loader_->start_epoch(epoch);
@@ -179,6 +189,17 @@ class QatData {
 
   const quantize::TrainingData& training() const { return training_; }
 
+  // Adds what the options of training do not say.
+  void describe(Json& recipe) const {
+    recipe["loss"] = train::loss_name(training_.loss.kind);
+    if (training_.loss.kind == train::LossKind::kCtc) recipe["blank"] = training_.loss.ctc_blank;
+    if (training_.loss.kind == train::LossKind::kKl) recipe["temperature"] = temperature_;
+    recipe["batch_size"] = loading_.batch_size;
+    recipe["flip"] = loading_.augment.flip;
+    recipe["shift"] = loading_.augment.shift;
+    recipe["crop_pad"] = loading_.augment.crop_pad;
+  }
+
  private:
   train::Batch to_batch(const data::Batch& batch) const {
     if (training_.loss.kind != train::LossKind::kKl)
@@ -187,9 +208,16 @@ class QatData {
   }
 
   const graph::Graph& graph_;
+  double temperature_;
+  data::LoaderOptions loading_;
   std::unique_ptr<data::Loader> loader_;
   quantize::TrainingData training_;
 };
+
+// The last part of a path, whether or not it ends in a slash.
+std::string name_of(const std::filesystem::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
 
 void print_layers(const quantize::NetworkReport& report) {
   fmt::print("{:<40} {:<14} {:<7} {:>13} {:>12} {:>10}\n", "layer", "operator", "bits",
@@ -197,7 +225,9 @@ void print_layers(const quantize::NetworkReport& report) {
   for (const quantize::NetworkLayerReport& layer : report.layers) {
     fmt::print("{:<40} {:<14} {:<7} {:>13} {:>12} {:>10}\n", layer.name, layer.op,
                quantize::to_string(layer.precision),
-               layer.precision.weight_bits > 0 ? fmt::format("{:.2e}", layer.weight_error) : "",
+               layer.precision.weight_bits > 0 || layer.precision.float16_weights
+                   ? fmt::format("{:.2e}", layer.weight_error)
+                   : "",
                layer.output_sqnr_db ? fmt::format("{:.1f} dB", *layer.output_sqnr_db) : "",
                layer.rounding_gain ? fmt::format("x {:.2f}", *layer.rounding_gain) : "");
   }
@@ -288,7 +318,7 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "precision of first and last layers (as in --override)"));
   keep(verb.add_option("--sensitivity", flags.sensitivity,
                        "table of `probe --sensitivity`: layers of 0.8 and more get f16, of 0.5 and "
-                       "more int8, the others int4; --override comes after it"));
+                       "more int8, the others int4; --first-last and --override come after it"));
   keep(verb.add_flag("--equalize", flags.equalize,
                      "even out channels across layers before rounding"));
   keep(verb.add_option(
@@ -311,6 +341,11 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "until sqnr=DB at the output, top1=POINTS lost at most or agreement=SHARE "
                        "on --valid"));
   keep(verb.add_option("--valid", flags.validation, "samples that --correct-until judges on"));
+  keep(verb.add_option("--blank", flags.blank,
+                       "class of a text recognizer that stands for nothing, for --qat and "
+                       "--correct-until"))
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   for (CLI::Option* option : add_qat_flags(verb, flags)) keep(option);
   keep(verb.add_option("--opset", flags.opset, "of the file written, 13 to 23"))
       ->check(CLI::Range(13, 23))
@@ -318,6 +353,39 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
   std::vector<std::string> names;
   for (const CLI::Option* option : added) names.push_back(option->get_name());
   return names;
+}
+
+void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags) {
+  const bool qat = flags.qat_epochs > 0, data = !flags.calibration.data.empty(),
+             judged = !flags.correct_until.empty();
+  const char *as_they_come = "with --dynamic activations get their range as they come",
+             *of_qat = "it is of --qat", *of_data = "there is no --data";
+  refuse_idle_flags(
+      verb, {{"--wbits", flags.sensitivity.empty(), "--sensitivity gives every layer its bits"},
+             {"--activations", !flags.dynamic, as_they_come},
+             {"--observer", !flags.dynamic, as_they_come},
+             {"--percentile", !flags.dynamic, as_they_come},
+             {"--percentile", flags.observer == "percentile", "it is of --observer percentile"},
+             {"--abits", flags.activations != "none", "--activations none leaves them in float"},
+             {"--samples", data, of_data},
+             {"--batch-size", data, of_data},
+             {"--adaround-iterations", flags.adaround || judged,
+              "it is of --adaround and --correct-until"},
+             {"--valid", judged, "it is what --correct-until judges on"},
+             {"--valid", !flags.correct_until.starts_with("sqnr"), "sqnr is taken on --data"},
+             {"--blank", qat || judged, "it is of --qat and --correct-until"},
+             {"--qat-method", qat, of_qat},
+             {"--qat-observe", qat && flags.qat_method == "ste", "it is of --qat-method ste"},
+             {"--qat-distil", qat, of_qat},
+             {"--qat-batch", qat, of_qat},
+             {"--temperature", qat, of_qat},
+             {"--optimizer", qat, of_qat},
+             {"--lr", qat, of_qat},
+             {"--weight-decay", qat, of_qat},
+             {"--flip", qat, of_qat},
+             {"--shift", qat, of_qat},
+             {"--crop-pad", qat, of_qat},
+             {"--opset", !flags.output.ends_with(".plk"), "only an .onnx file has one"}});
 }
 
 void simplify_for_quantization(graph::Graph& graph) {
@@ -349,11 +417,18 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   for (const std::string& notice : report.notices)
     std::fprintf(stderr, "note: %s\n", notice.c_str());
   Json recipe = quantize::options_to_json(options);
-  if (data) recipe["samples"] = data->samples();
+  recipe["seed"] = flags.seed;
+  recipe["threads"] = flags.threads;
+  if (data) {
+    recipe["data"] = name_of(flags.calibration.data);
+    recipe["samples"] = data->samples();
+    recipe["batch_size"] = data->batch_size();
+  }
   if (judge) recipe["correct_until"] = flags.correct_until;
-  if (training) recipe["qat"]["loss"] = train::loss_name(training->training().loss.kind);
+  if (training) training->describe(recipe["qat"]);
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
   output.weights = deploy::OnnxWeights::kQdq;
+  output.preprocess = flags.calibration.preprocess;
   const WrittenNetwork written = write_network(network, output);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -17,7 +17,7 @@ struct QuantizeNetworkFlags {
   std::string model, output, scheme, scale;
   std::vector<std::string> overrides;
   int64_t seed = 0;
-  int threads = 0;
+  int threads = 1;
   bool json = false;
 
   CalibrationFlags calibration;
@@ -25,7 +25,7 @@ struct QuantizeNetworkFlags {
   int64_t adaround_iterations = 2000, opset = 17;
   int weight_bits = 0, activation_bits = 8;
   double percentile = 99.99;
-  int64_t qat_epochs = 0, qat_observe = 1, qat_batch = 64;
+  int64_t qat_epochs = 0, qat_observe = 1, qat_batch = 64, blank = 0;
   std::string qat_method = "lsq", optimizer = "sgd";
   double learning_rate = 0.01, weight_decay = 1e-4, temperature = 1;
   std::string correct_until, validation;
@@ -38,6 +38,9 @@ struct QuantizeNetworkFlags {
 
 // Adds the flags that only networks have, and returns their names.
 std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags& flags);
+
+// Refuses flags that would be without effect. Errors: InvalidArgument naming the flag and why.
+void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags);
 
 // Folds and fuses what does not stand in the way of quantizing layer by layer.
 void simplify_for_quantization(graph::Graph& graph);

@@ -50,7 +50,7 @@ void run_network(const NetworkRunFlags& flags) {
   check_outputs(flags.output, graph.outputs.size());
   std::unordered_map<std::string, at::Tensor> arrays;
   for (const io::TensorRecord& record :
-       read_inputs(flags.inputs, inputs_of(graph), flags.model, data::find_preprocess(flags.model)))
+       read_inputs(flags.inputs, inputs_of(graph), flags.model, preprocess_of_model(flags.model)))
     arrays[record.name] = import::tensor_view(record).clone();
   exec::Executor executor(graph);
   const auto start = std::chrono::steady_clock::now();

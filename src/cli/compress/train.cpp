@@ -100,19 +100,9 @@ train::TrainOptions options_of(const TrainFlags& flags, int64_t batches_per_epoc
 // The held-out samples: those asked for, or MNIST's test pair in the training folder.
 std::shared_ptr<const data::Dataset> validation_set(const TrainFlags& flags,
                                                     data::LabelKind labels) {
-  if (!flags.validation.empty())
-    return open_samples(flags.validation, flags.model, flags.preprocess, labels);
-  std::error_code error;
-  const std::filesystem::path folder(flags.data);
-  for (const char* name : {"t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"}) {
-    if (!std::filesystem::exists(folder / name, error)) continue;
-    data::DatasetOptions options;
-    options.labels = labels;
-    options.preprocess = flags.preprocess.empty() ? data::find_preprocess(flags.model)
-                                                  : data::read_preprocess(flags.preprocess);
-    return data::open_idx_folder(folder, "t10k", options);
-  }
-  return nullptr;
+  if (flags.validation.empty() && !data::has_test_pair(flags.data)) return nullptr;
+  return open_samples(flags.validation.empty() ? flags.data : flags.validation, flags.model,
+                      flags.preprocess, labels, /*held_out=*/true);
 }
 
 data::LabelKind labels_for(train::LossKind loss) {
@@ -143,6 +133,7 @@ class Training {
 
   Json run() {
     resume();
+    check_validation();
     const auto start = std::chrono::steady_clock::now();
     const int64_t batches = loader_->batches();
     try {
@@ -161,6 +152,8 @@ class Training {
     deploy::OnnxOptions writing;
     writing.opset = flags_.opset;
     writing.metadata = network_.metadata;
+    if (const auto preprocess = preprocess_of_model(flags_.model, flags_.preprocess))
+      writing.metadata[kPreprocessKey] = data::preprocess_to_json(*preprocess).dump();
     deploy::write_onnx(network_.graph, flags_.output, writing);
     std::error_code error;
     std::filesystem::remove(flags_.checkpoint, error);
@@ -220,13 +213,23 @@ class Training {
   void validate() {
     if (!validation_) return;
     trainer_->store();
-    data::LoaderOptions loading;
-    loading.batch_size = 256;
-    data::Loader loader(validation_, loading);
+    last_validation_ = evaluate({});
+  }
+
+  // What does not fit the network is told before the first epoch.
+  void check_validation() const {
+    if (!validation_) return;
     eval::TaskOptions options;
+    options.most_samples = 1;
+    options.quiet = true;
+    evaluate(options);
+  }
+
+  eval::TaskReport evaluate(eval::TaskOptions options) const {
+    data::Loader loader(validation_,
+                        loading_for(network_.graph, *validation_, flags_.batch_size, 0));
     options.ctc_blank = flags_.blank;
-    last_validation_ =
-        eval::evaluate_task(eval::graph_subject(network_.graph), nullptr, loader, options);
+    return eval::evaluate_task(eval::graph_subject(network_.graph), nullptr, loader, options);
   }
 
   const TrainFlags& flags_;
@@ -264,9 +267,9 @@ void add_train(CLI::App& app) {
           "--data", flags->data,
           "folder with IDX files (MNIST), .npy, .npz, folder of pictures, or a list of pictures")
       ->required();
-  verb->add_option(
-      "--valid", flags->validation,
-      "held-out samples, measured after every epoch (MNIST: the test pair in the same folder)");
+  verb->add_option("--valid", flags->validation,
+                   "held-out samples, measured after every epoch (MNIST: the test pair of the "
+                   "folder, that of --data by default)");
   verb->add_option("-o,--output", flags->output, "ONNX file to write")->required();
   verb->add_option(
       "--preprocess", flags->preprocess,
@@ -337,7 +340,14 @@ void add_train(CLI::App& app) {
       "--flip 0.5 --crop-pad 4\n"
       "\nA run that is stopped goes on from its checkpoint when the same command is given again, "
       "with the same result.");
-  verb->callback([flags] { train_verb(*flags); });
+  verb->callback([verb, flags] {
+    refuse_idle_flags(
+        *verb,
+        {{"--label-smoothing", flags->loss == "cross-entropy", "it is of --loss cross-entropy"},
+         {"--blank", flags->loss == "ctc", "it is of --loss ctc"},
+         {"--momentum", flags->optimizer == "sgd", "it is of --optimizer sgd"}});
+    train_verb(*flags);
+  });
 }
 
 }  // namespace packlight::cli
