@@ -10,10 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 FONTS = pathlib.Path("/usr/share/fonts/truetype/dejavu")
 
 
-def lines(count, seed):
-    """Texts of 15 to 40 characters."""
+def lines(count, seed, held_out=False):
+    """Texts of 15 to 40 characters, of the first half of the words or (held_out) of the second."""
     words = " ".join((h.CACHE / "text" / name).read_text(errors="ignore") for name in ("faq.txt", "history.txt")).split()
     words = [w for w in words if w.isascii() and len(w) < 20]
+    words = words[len(words) // 2 :] if held_out else words[: len(words) // 2]
     draw = random.Random(seed)
     while count > 0:
         start, text, wanted = draw.randrange(len(words)), "", draw.randint(15, 40)
@@ -35,9 +36,9 @@ def render(draw, text):
     return np.ascontiguousarray(((np.clip(pixels, 0, 255) / 255 - 0.5) / 0.5).astype(np.float32).transpose(2, 0, 1)[None])
 
 
-def write_lines(folder, count, seed):
+def write_lines(folder, count, seed, held_out=False):
     folder.mkdir()
-    for i, (draw, text) in enumerate(lines(count, seed)):
+    for i, (draw, text) in enumerate(lines(count, seed, held_out)):
         np.save(folder / f"{i:05d}.npy", render(draw, text))
     return folder
 
