@@ -6,6 +6,7 @@
 
 #include "error_code.h"
 #include "runtime/net.h"
+#include "runtime/network/fused_activation.h"
 
 namespace packlight::runtime {
 namespace {
@@ -303,31 +304,92 @@ TEST(NetworkFuseTest, BoundsThatAreNoConstantsStayANode) {
   EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
 }
 
-// A package may hold such nodes as fuse() makes: what they say is checked.
-TEST(NetworkFuseTest, FusedNodesOfAFileAreChecked) {
-  const auto run = [](int64_t weights, double scale, int64_t zero, int64_t kind) {
-    Net net;
-    const int32_t x = net.input("x", any_shape(4));
-    const int32_t y =
-        net.node("Int8Conv",
-                 {x, net.constant(std::vector<int8_t>(weights), {2, weights / 2}),
-                  net.constant<int32_t>({0, 0}, {2}), net.constant<float>({1, 1}, {2})},
-                 {{"x_scale", scale},
-                  {"x_zero", zero},
-                  {"weight_shape", Dims{2, 3, 1, 1}},
-                  {"activation", kind}},
-                 "packlight");
-    Engine engine = net.finish(y);
-    Floats in = random_input({1, 3, 2, 2}, 1);
-    engine.run(std::vector{in.view()});
+// Nodes that only fuse() makes are none of a file's, nor of a subgraph's.
+TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
+  const auto expect_refused = [](const std::string& op, const auto& finish) {
+    test::expect_error(ErrorCode::kUnsupported, {"packlight." + op, "not implemented"}, finish);
   };
-  run(8, 0.5, 3, 0);
-  const auto invalid = ErrorCode::kInvalidArgument;
-  test::expect_error(invalid, {"Int8Conv", "[2, 3]", "[2, 4]"}, [&] { run(6, 0.5, 3, 0); });
-  test::expect_error(invalid, {"scale 0"}, [&] { run(8, 0, 3, 0); });
-  test::expect_error(invalid, {"nan"}, [&] { run(8, std::nan(""), 3, 0); });
-  test::expect_error(invalid, {"zero point 300"}, [&] { run(8, 0.5, 300, 0); });
-  test::expect_error(ErrorCode::kCorrupt, {"99"}, [&] { run(8, 0.5, 3, 99); });
+  for (const char* op : {"Conv", "Int8Conv", "Int8MatMul", "RoundToCodes"}) {
+    const auto add = [op](Net& net) {
+      const int32_t one = net.constant<float>({1}, {1, 1, 1, 1});
+      return net.node(op, {one, one}, {{"x_scale", 1.0}, {"x_zero", int64_t{0}}}, "packlight");
+    };
+    Net net;
+    expect_refused(op, [&] { net.finish(add(net)); });
+    Net branch, choice;
+    const auto graph = branch.graph({add(branch)});
+    expect_refused(op, [&] {
+      choice.finish(choice.node("If", {choice.boolean(true)},
+                                {{"then_branch", graph}, {"else_branch", graph}}));
+    });
+  }
+}
+
+// The shape that a fused operator gives for inputs of those shapes.
+Dims shape_of(const std::string& op, const Attributes& attributes, std::vector<Tensor> inputs) {
+  io::NetworkNode node;
+  node.name = "layer";
+  node.op = op;
+  node.attributes = attributes;
+  std::vector<const Tensor*> pointers;
+  for (const Tensor& input : inputs) pointers.push_back(&input);
+  std::vector<Tensor> outputs(1);
+  node.outputs = {0};
+  infer(*find_operator(op, "packlight"), node, pointers, outputs);
+  return outputs[0].dims;
+}
+
+std::vector<Tensor> int8_inputs(Dims x, Dims quads, int64_t outputs) {
+  using codec::DType;
+  return {{DType::kF32, std::move(x), nullptr, nullptr},
+          {DType::kI8, std::move(quads), nullptr, nullptr},
+          {DType::kI32, {outputs}, nullptr, nullptr},
+          {DType::kF32, {outputs}, nullptr, nullptr}};
+}
+
+// Operators rely on what they are given, so they check it.
+TEST(NetworkFuseTest, FusedNodesAreChecked) {
+  const auto conv = [](Dims weight, int64_t quads, Dims x, double scale = 0.5, int64_t zero = 3,
+                       Attributes attributes = {}) {
+    attributes.insert({"weight_shape", weight});
+    attributes.insert({"x_scale", scale});
+    attributes.insert({"x_zero", zero});
+    return shape_of("Int8Conv", attributes, int8_inputs(x, {weight[0], quads}, weight[0]));
+  };
+  const Dims weight{2, 3, 1, 1}, x{1, 3, 2, 2};
+  EXPECT_EQ(conv(weight, 4, x), (Dims{1, 2, 2, 2}));
+  EXPECT_EQ(conv({1, 4, 1, 1, 1}, 4, {1, 4, 1, 2, 2}), (Dims{1, 1, 1, 2, 2}));
+  const auto refused = [](std::initializer_list<std::string> parts, const auto& fn) {
+    test::expect_error(ErrorCode::kInvalidArgument, parts, fn);
+  };
+  refused({"Int8Conv", "[2, 3]", "[2, 4]"}, [&] { conv(weight, 3, x); });
+  refused({"scale 0"}, [&] { conv(weight, 4, x, 0); });
+  refused({"nan"}, [&] { conv(weight, 4, x, std::nan("")); });
+  refused({"zero point 300"}, [&] { conv(weight, 4, x, 0.5, 300); });
+  const std::string no_kernel = "no kernel";
+  // Its kernels go over two axes, ...
+  refused({no_kernel}, [&] { conv({1, 4, 2, 1, 1}, 8, {1, 4, 2, 1, 1}); });
+  refused({no_kernel}, [&] {
+    conv({1, 4, 1, 1, 1}, 4, {1, 4, 3, 1, 1}, 1, 0, {{"strides", Dims{2, 1, 1}}});
+  });
+  refused({no_kernel}, [&] {
+    conv({1, 4, 1, 1, 1}, 4, {1, 4, 1, 1, 1}, 1, 0,
+         {{"strides", Dims{2, 1, 1}}, {"pads", Dims{1, 0, 0, 0, 0, 0}}});
+  });
+  // ... and a sum has terms, but not more than 32 bits hold.
+  refused({no_kernel}, [&] { conv({1, 0, 1, 1}, 0, {1, 0, 4, 4}); });
+  refused({no_kernel}, [&] { conv({1, 1 << 16, 1, 1}, 1 << 16, {1, 1 << 16, 1, 1}); });
+  const auto matmul = [](int64_t inner, int64_t zero = 0) {
+    return shape_of("Int8MatMul", {{"inner", inner}, {"x_scale", 1.0}, {"x_zero", zero}},
+                    int8_inputs({3, inner}, {inner / 4, 4 * 2}, 2));
+  };
+  EXPECT_EQ(matmul(1 << 14), (Dims{3, 2}));
+  refused({"Int8MatMul", "262144"}, [&] { matmul(1 << 18); });
+  refused({"Int8MatMul", "terms"}, [&] { matmul(0); });
+
+  io::NetworkNode activated;
+  activated.attributes["activation"] = int64_t{99};
+  test::expect_error(ErrorCode::kCorrupt, {"99"}, [&] { fused_activation(activated); });
 }
 
 }  // namespace

@@ -79,7 +79,8 @@ struct Scan {
 
 void check_operators(const io::Network& network) {
   for (const io::NetworkNode& node : network.nodes) {
-    if (!is_control(node) && find_operator(node.op, node.domain) == nullptr) {
+    const bool known = is_control(node) || find_operator(node.op, node.domain) != nullptr;
+    if (!known || node.domain == kFusedDomain) {
       fail(ErrorCode::kUnsupported, "{}: operator '{}{}{}' is not implemented", node.label(),
            node.domain, node.domain.empty() ? "" : ".", node.op);
     }
@@ -90,15 +91,23 @@ void check_operators(const io::Network& network) {
   }
 }
 
+namespace {
+
+std::shared_ptr<const io::Network> checked(std::shared_ptr<const io::Network> network) {
+  check_operators(*network);
+  return network;
+}
+
+}  // namespace
+
 Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
-    : Engine(fuse(std::move(network)), std::move(pool)) {}
+    : Engine(fuse(checked(std::move(network))), std::move(pool)) {}
 
 Engine::Engine(FusedNetwork fused, std::shared_ptr<base::ThreadPool> pool)
     : network_(std::move(fused.network)),
       prepared_bytes_(fused.prepared_bytes),
       pool_(std::move(pool)),
       arena_(nullptr, [](std::byte* p) { std::free(p); }) {
-  check_operators(*network_);
   for (const io::NetworkNode& node : network_->nodes)
     operators_.push_back(is_control(node) ? nullptr : find_operator(node.op, node.domain));
   dynamic_.resize(network_->values.size());

@@ -13,7 +13,7 @@
 namespace packlight::runtime {
 
 // Errors: Unsupported naming the first node, those of subgraphs included, whose operator is not
-// implemented.
+// implemented, or is one that only fuse() makes.
 void check_operators(const io::Network& network);
 
 // Runs a network on the CPU. Memory besides the network's constants is one arena, planned for the

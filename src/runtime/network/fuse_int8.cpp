@@ -14,10 +14,6 @@ using codec::DType;
 using io::NetworkNode;
 using io::TensorRecord;
 
-// Products of an unsigned by a signed code whose sum, less as many of the zero point, is below
-// 2^31.
-constexpr int64_t kMostTerms = (int64_t{1} << 31) / (2 * 255 * 128);
-
 // A dense constant, or null.
 const TensorRecord* constant_of(const io::Network& network, int32_t value) {
   if (value == io::kNoValue) return nullptr;
@@ -155,7 +151,7 @@ std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const
   const int64_t maps = shape[0], channels = shape[1],
                 taps = std::accumulate(shape.begin() + 2, shape.end(), int64_t{1},
                                        std::multiplies<>());
-  if (channels * taps > kMostTerms || channels * taps == 0 || maps == 0) return {};
+  if (!fits_sum(channels * taps) || maps == 0) return {};
   const auto window =
       operators::read_window(operators::window_attributes(node), {shape.begin() + 2, shape.end()});
   if (!fits_codes(window)) return {};
@@ -190,7 +186,7 @@ std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, con
   if (shape.size() != 2 || !check_dims(shape).empty()) return {};
   const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
   if (weight.scale.elements() != 1 && weight.axis != (transposed ? 0 : 1)) return {};
-  if (inner > kMostTerms || inner == 0 || columns == 0) return {};
+  if (!fits_sum(inner) || columns == 0) return {};
   const auto code = [&codes = weight.codes, inner, columns, transposed](int64_t column,
                                                                         int64_t term) {
     return element<int8_t>(codes, transposed ? column * inner + term : term * columns + column);
