@@ -304,6 +304,25 @@ TEST(NetworkFuseTest, BoundsThatAreNoConstantsStayANode) {
   EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
 }
 
+// A constant that is an input, too, may be given another value.
+TEST(NetworkFuseTest, ConstantsThatMayBeGivenAreNotFused) {
+  Net net;
+  const int32_t x = net.input("x", any_shape(4)),
+                high = net.replaceable(net.constant<float>({6}, {}));
+  const int32_t y = net.node("Conv", {x, net.constant<float>({1}, {1, 1, 1, 1})});
+  Engine engine = net.finish(net.node("Clip", {y, net.constant<float>({-1}, {}), high}));
+  Floats in{codec::DType::kF32, {1, 1, 1, 3}, {3, -5, 1}}, bound{codec::DType::kF32, {}, {2}};
+  engine.run(std::vector{in.view(), bound.view()});
+  EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
+
+  Quantized q(true, 2, uint8_t{131}, {1, 0, 0, 1}, {2, 2}, {1.f}, 1);
+  q.net.replaceable(q.scale);
+  Engine rounds = q.net.finish(q.net.node("MatMul", {q.rounded, q.weight}));
+  Floats halves{codec::DType::kF32, {1, 2}, {0.6f, -1.2f}}, half{codec::DType::kF32, {}, {0.5f}};
+  rounds.run(std::vector{halves.view(), half.view()});
+  EXPECT_EQ(result(rounds), (std::vector<float>{0.5f, -1}));
+}
+
 // Nodes that only fuse() makes are none of a file's, nor of a subgraph's.
 TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
   const auto expect_refused = [](const std::string& op, const auto& finish) {

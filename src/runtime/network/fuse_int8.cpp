@@ -1,5 +1,6 @@
 #include "runtime/network/fuse_int8.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -13,13 +14,6 @@ namespace {
 using codec::DType;
 using io::NetworkNode;
 using io::TensorRecord;
-
-// A dense constant, or null.
-const TensorRecord* constant_of(const io::Network& network, int32_t value) {
-  if (value == io::kNoValue) return nullptr;
-  const auto& constant = network.values[value].constant;
-  return constant && !constant->is_packed() ? &constant->record : nullptr;
-}
 
 int32_t input_of(const NetworkNode& node, size_t index) {
   return index < node.inputs.size() ? node.inputs[index] : io::kNoValue;
@@ -206,6 +200,15 @@ std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, con
 }
 
 }  // namespace
+
+const TensorRecord* constant_of(const io::Network& network, int32_t value) {
+  if (value == io::kNoValue) return nullptr;
+  const auto& constant = network.values[value].constant;
+  if (!constant || constant->is_packed()) return nullptr;
+  const bool may_be_given =
+      std::find(network.inputs.begin(), network.inputs.end(), value) != network.inputs.end();
+  return may_be_given ? nullptr : &constant->record;
+}
 
 Producers::Producers(const io::Network& network)
     : network_(network), by_value_(network.values.size(), io::kNoValue) {

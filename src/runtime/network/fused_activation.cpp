@@ -3,6 +3,8 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/network/fuse_int8.h"
+
 namespace packlight::runtime {
 namespace {
 
@@ -20,12 +22,12 @@ float number_of(const io::NetworkNode& node, std::string_view attribute, double 
 std::optional<float> bound_of(const io::Network& network, const io::NetworkNode& node, size_t index,
                               float fallback) {
   if (index >= node.inputs.size() || node.inputs[index] == io::kNoValue) return fallback;
-  const auto& constant = network.values[node.inputs[index]].constant;
-  if (!constant || constant->is_packed() || constant->record.dtype != codec::DType::kF32 ||
-      constant->record.bytes.size() != sizeof(float))
+  const io::TensorRecord* constant = constant_of(network, node.inputs[index]);
+  if (constant == nullptr || constant->dtype != codec::DType::kF32 ||
+      constant->bytes.size() != sizeof(float))
     return {};
   float value;
-  std::memcpy(&value, constant->record.bytes.data(), sizeof value);
+  std::memcpy(&value, constant->bytes.data(), sizeof value);
   return value;
 }
 
