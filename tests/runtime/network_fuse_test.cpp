@@ -323,6 +323,29 @@ TEST(NetworkFuseTest, ConstantsThatMayBeGivenAreNotFused) {
   EXPECT_EQ(result(rounds), (std::vector<float>{0.5f, -1}));
 }
 
+// What If and Loop make has a type and a rank that nobody may know before.
+TEST(NetworkFuseTest, ValuesOfUnknownTypeAndRankAreLeftAsTheyAre) {
+  Quantized q(true, 2, uint8_t{128}, {1, 2, 3, 4}, {2, 2}, {1.f}, 1);
+  q.net.at(q.x).shape.reset();
+  Engine engine = q.net.finish(q.net.node("MatMul", {q.rounded, q.weight}));
+  Floats in{codec::DType::kF32, {2}, {0.17f, 0.34f}};
+  engine.run(std::vector{in.view()});
+  ASSERT_EQ(engine.output(0).dims, (Dims{2}));
+  ASSERT_NO_FATAL_FAILURE(
+      expect_near(result(engine), {0.17f + 3 * 0.34f, 2 * 0.17f + 4 * 0.34f}, 1e-5));
+
+  for (const bool known : {false, true}) {
+    Quantized rounding(true, 1, uint8_t{0}, {1}, {1}, {1.f}, 0);
+    rounding.net.at(rounding.x).shape.reset();
+    rounding.net.at(rounding.x).dtype.reset();
+    if (known) rounding.net.at(rounding.x).dtype = codec::DType::kI32;
+    Engine rounds = rounding.net.finish(rounding.rounded);
+    test::Elements<int32_t> integers{codec::DType::kI32, {2}, {1, 2}};
+    rounds.run(std::vector{integers.view()});
+    ASSERT_NO_FATAL_FAILURE(expect_near(result(rounds), {59 * 0.017f, 118 * 0.017f}, 1e-5));
+  }
+}
+
 // Nodes that only fuse() makes are none of a file's, nor of a subgraph's.
 TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
   const auto expect_refused = [](const std::string& op, const auto& finish) {

@@ -42,7 +42,7 @@ class Fuser {
   void fuse_rounding(const Producers& producers, io::NetworkNode& node) {
     if (node.op != "DequantizeLinear" || !node.domain.empty() || node.outputs.size() != 1) return;
     const auto rounded = rounded_value(network_, producers, node.outputs[0]);
-    if (!rounded || !may_be_float(network_, rounded->source)) return;
+    if (!rounded || !is_float(network_, rounded->source)) return;
     node.op = "RoundToCodes";
     node.domain = kFusedDomain;
     node.inputs = {rounded->source};

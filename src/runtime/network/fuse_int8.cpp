@@ -226,8 +226,11 @@ const NetworkNode* Producers::node(int32_t value, std::string_view op) const {
   return node.op == op && node.domain.empty() ? &node : nullptr;
 }
 
-bool may_be_float(const io::Network& network, int32_t value) {
-  return value != io::kNoValue && network.values[value].dtype.value_or(DType::kF32) == DType::kF32;
+bool is_float(const io::Network& network, int32_t value) {
+  if (value == io::kNoValue) return false;
+  const TensorRecord* constant = constant_of(network, value);
+  return constant != nullptr ? constant->dtype == DType::kF32
+                             : network.values[value].dtype == DType::kF32;
 }
 
 std::optional<RoundedValue> rounded_value(const io::Network& network, const Producers& producers,
@@ -267,11 +270,11 @@ std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& produce
   if (!node.domain.empty() || !(conv || matmul || gemm) || node.inputs.size() < 2) return {};
   const auto x = rounded_value(network, producers, node.inputs[0]);
   const auto weight = coded_weight(network, producers, node.inputs[1]);
-  if (!x || !weight || !may_be_float(network, x->source)) return {};
+  if (!x || !weight || !is_float(network, x->source)) return {};
   if (conv) return fuse_conv(network, node, *x, *weight);
-  const auto& source = network.values[x->source];
-  if (source.shape && source.shape->size() < 2) return {};
   if (matmul) return fuse_matmul(network, node, *x, *weight, false, io::kNoValue);
+  const auto& source = network.values[x->source].shape;
+  if (!source || source->size() != 2) return {};
   const bool transposed = node.integer("transB", 0) != 0;
   const std::vector<int64_t>& shape = weight->codes.shape;
   if (node.number("alpha", 1) != 1 || node.number("beta", 1) != 1 ||

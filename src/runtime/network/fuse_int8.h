@@ -25,8 +25,8 @@ class Producers {
   std::vector<int32_t> by_value_;
 };
 
-// False where it is known to be of another type.
-bool may_be_float(const io::Network& network, int32_t value);
+// Whether a value is known to be dense F32.
+bool is_float(const io::Network& network, int32_t value);
 
 // A value that was rounded to codes: what it was before, and by which scale and zero point. The
 // zero point is that of unsigned codes, 128 more than that of signed ones.

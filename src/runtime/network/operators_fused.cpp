@@ -89,7 +89,7 @@ struct Int8MatMul {
 Int8MatMul int8_matmul_of(const OperatorCall& call) {
   check_float(call, kX);
   const Tensor &a = call.input(kX), &start = call.input(kStart);
-  if (a.rank() < 2 || start.rank() != 1) call.refuse("a factor of shape {}", to_string(a.dims));
+  if (a.rank() < 1 || start.rank() != 1) call.refuse("a factor of shape {}", to_string(a.dims));
   Int8MatMul it{1, start.dims[0], a.dims.back(), {}};
   if (it.inner != call.node.integer(kInner, -1))
     call.refuse("rows of {}, weights for {}", it.inner, call.node.integer(kInner, -1));
