@@ -346,6 +346,16 @@ TEST(NetworkFuseTest, ValuesOfUnknownTypeAndRankAreLeftAsTheyAre) {
   }
 }
 
+// A window that breaks a rule is refused by the node's name, as that of any Conv.
+TEST(NetworkFuseTest, AnErrorOfAQuantizedLayerNamesIt) {
+  Quantized q(true, 4, uint8_t{131}, {1}, {1, 1, 1, 1}, {1.f}, 0);
+  const int32_t y = q.net.node("Conv", {q.rounded, q.weight}, {{"strides", Dims{1, 1, 1}}});
+  test::expect_error(ErrorCode::kInvalidArgument, {"[runtime] node 'Conv", "strides has 3"}, [&] {
+    Engine engine = q.net.finish(y);
+    q.run(engine, random_input({1, 1, 2, 2}, 1));
+  });
+}
+
 // Nodes that only fuse() makes are none of a file's, nor of a subgraph's.
 TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
   const auto expect_refused = [](const std::string& op, const auto& finish) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "packlight/error.h"
 #include "runtime/network/fuse.h"
 #include "runtime/network/int8_products.h"
 
@@ -135,6 +136,15 @@ bool vector_or_none(const io::Network& network, int32_t value, int64_t columns) 
          record->shape == std::vector<int64_t>{columns};
 }
 
+// False, too, for a window that breaks a rule: planning refuses it, by the node's name.
+bool window_fits_codes(const NetworkNode& node, const std::vector<int64_t>& kernel) {
+  try {
+    return fits_codes(operators::read_window(operators::window_attributes(node), kernel));
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const RoundedValue& x,
                                   const CodedWeight& weight) {
   const std::vector<int64_t> shape = weight.codes.shape;
@@ -146,9 +156,7 @@ std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const
                 taps = std::accumulate(shape.begin() + 2, shape.end(), int64_t{1},
                                        std::multiplies<>());
   if (!fits_sum(channels * taps) || maps == 0) return {};
-  const auto window =
-      operators::read_window(operators::window_attributes(node), {shape.begin() + 2, shape.end()});
-  if (!fits_codes(window)) return {};
+  if (!window_fits_codes(node, {shape.begin() + 2, shape.end()})) return {};
   const auto code = [&codes = weight.codes, channels, taps](int64_t map, int64_t term) {
     return element<int8_t>(codes, map * channels * taps + term);
   };
