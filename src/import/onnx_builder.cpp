@@ -193,13 +193,19 @@ void OnnxBuilder::add_node(const onnx::NodeProto& proto) {
   upgrade_node(*this, std::move(node));
 }
 
+const onnx::AttributeProto* OnnxBuilder::callers_attribute(const std::string& name) const {
+  const OnnxBuilder* builder = this;
+  while (builder->inlining_.depth == 0 && builder->outer_ != nullptr) builder = builder->outer_;
+  const auto it = builder->inlining_.attributes.find(name);
+  return it == builder->inlining_.attributes.end() ? nullptr : it->second;
+}
+
 void OnnxBuilder::read_attribute(const onnx::AttributeProto& given, OnnxNode& node,
                                  Subgraphs& subgraphs) {
   const onnx::AttributeProto* source = &given;
   if (!given.ref_attr_name().empty()) {  // stands for an attribute of the function's caller
-    const auto it = inlining_.attributes.find(given.ref_attr_name());
-    if (it == inlining_.attributes.end()) return;  // not given: absent here, too
-    source = it->second;
+    source = callers_attribute(given.ref_attr_name());
+    if (source == nullptr) return;  // not given: absent here, too
   }
   const onnx::AttributeProto& a = *source;
   const std::string& name = given.name();
@@ -380,9 +386,8 @@ void OnnxBuilder::inline_function(const OnnxNode& call, const onnx::NodeProto& p
   for (const onnx::AttributeProto& attribute : proto.attribute()) {
     const onnx::AttributeProto* given = &attribute;
     if (!attribute.ref_attr_name().empty()) {
-      const auto it = inlining_.attributes.find(attribute.ref_attr_name());
-      if (it == inlining_.attributes.end()) continue;
-      given = it->second;
+      given = callers_attribute(attribute.ref_attr_name());
+      if (given == nullptr) continue;
     }
     inlining.attributes[attribute.name()] = given;
   }

@@ -85,6 +85,8 @@ class OnnxBuilder {
   void inline_function(const OnnxNode& call, const onnx::NodeProto& proto,
                        const onnx::FunctionProto& function);
   void read_attribute(const onnx::AttributeProto& attribute, OnnxNode& node, Subgraphs& subgraphs);
+  // What the caller of the innermost function around gives; null when it does not give it.
+  const onnx::AttributeProto* callers_attribute(const std::string& name) const;
   void connect_subgraphs(OnnxNode& node, Subgraphs subgraphs);
   std::optional<graph::ValueId> find(const std::string& name);
   // The float type other than F32 that a graph's output is declared to have.

@@ -1,4 +1,5 @@
-// ONNX files that are made to do harm: each an Error. What fuzzing finds is added here.
+// ONNX files that are made to do harm: each an Error (what fuzzing finds is added here); and functions,
+// whose bodies have names, attributes and opsets of their own.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -116,6 +117,82 @@ TEST(HostileOnnx, AFunctionThatCallsItself) {
   node.add_input("a");
   node.add_output("b");
   test::expect_error(ErrorCode::kUnsupported, {"call each other more than"}, [&] { load(model); });
+}
+
+// A function of one input and one output, and the model that calls it.
+onnx::FunctionProto& add_function(onnx::ModelProto& model, const std::string& name) {
+  if (model.opset_import_size() < 2) {
+    onnx::OperatorSetIdProto& local = *model.add_opset_import();
+    local.set_domain("local");
+    local.set_version(1);
+  }
+  onnx::FunctionProto& function = *model.add_functions();
+  function.set_name(name);
+  function.set_domain("local");
+  function.add_input("a");
+  function.add_output("b");
+  for (const auto& opset : model.opset_import()) *function.add_opset_import() = opset;
+  return function;
+}
+
+template <class Nodes>
+onnx::NodeProto& add_node(Nodes& nodes, const std::string& op,
+                          const std::vector<std::string>& inputs, const std::string& output) {
+  onnx::NodeProto& node = *nodes.add_node();
+  node.set_op_type(op);
+  for (const std::string& input : inputs) node.add_input(input);
+  node.add_output(output);
+  return node;
+}
+
+onnx::AttributeProto& add_attribute(onnx::NodeProto& node, const std::string& name,
+                                    onnx::AttributeProto::AttributeType type) {
+  onnx::AttributeProto& attribute = *node.add_attribute();
+  attribute.set_name(name);
+  attribute.set_type(type);
+  return attribute;
+}
+
+void refer(onnx::NodeProto& node, const std::string& name, const std::string& of) {
+  add_attribute(node, name, onnx::AttributeProto::FLOAT).set_ref_attr_name(of);
+}
+
+// What a function's attribute is in a subgraph of its body, and in a function called there.
+TEST(OnnxFunctions, SubgraphsSeeTheAttributesOfTheirFunction) {
+  onnx::ModelProto model = small_model("outer", "local");
+  onnx::NodeProto& call = *model.mutable_graph()->mutable_node(0);
+  add_attribute(call, "slope", onnx::AttributeProto::FLOAT).set_f(0.5f);
+  onnx::FunctionProto& outer = add_function(model, "outer");
+  onnx::NodeProto& condition = add_node(outer, "Constant", {}, "c");
+  onnx::TensorProto& truth =
+      *add_attribute(condition, "value", onnx::AttributeProto::TENSOR).mutable_t();
+  truth.set_data_type(onnx::TensorProto::BOOL);
+  truth.add_int32_data(1);
+  onnx::NodeProto& choice = add_node(outer, "If", {"c"}, "b");
+  for (const char* name : {"then_branch", "else_branch"}) {
+    onnx::GraphProto& branch =
+        *add_attribute(choice, name, onnx::AttributeProto::GRAPH).mutable_g();
+    branch.set_name(name);
+    branch.add_output()->set_name("t");
+    if (std::string(name) == "then_branch") {
+      refer(add_node(branch, "LeakyRelu", {"a"}, "t"), "alpha", "slope");
+    } else {
+      onnx::NodeProto& inner = add_node(branch, "inner", {"a"}, "t");
+      inner.set_domain("local");
+      refer(inner, "passed", "slope");
+    }
+  }
+  onnx::FunctionProto& inner = add_function(model, "inner");
+  refer(add_node(inner, "LeakyRelu", {"a"}, "m"), "alpha", "passed");
+  refer(add_node(inner, "LeakyRelu", {"m"}, "b"), "alpha", "slope");  // none of its own
+  const graph::Graph graph = load(model).graph;
+  ASSERT_EQ(graph.nodes().size(), 1u);
+  const auto branch = [&](const char* name) {
+    return std::get<std::shared_ptr<graph::Graph>>(graph.node(0).attributes.at(name));
+  };
+  EXPECT_EQ(branch("then_branch")->node(0).number("alpha", 0.01), 0.5);
+  EXPECT_EQ(branch("else_branch")->node(0).number("alpha", 0.01), 0.5);
+  EXPECT_EQ(branch("else_branch")->node(1).number("alpha", 0.01), 0.01);
 }
 
 }  // namespace packlight
