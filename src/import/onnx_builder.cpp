@@ -75,7 +75,7 @@ void OnnxBuilder::add_initializers(const onnx::GraphProto& proto) {
     scope_[tensor.name()] =
         graph_.add_weight(tensor.name(), tensor_view(context_.model.tensor(tensor)));
     const std::string type = onnx_file::data_type_name(tensor.data_type());
-    if (type == "INT4" || type == "UINT4") four_bit_.insert(tensor.name());
+    if (type == "INT4" || type == "UINT4") four_bit_.insert(scope_[tensor.name()]);
   }
 }
 
@@ -178,7 +178,7 @@ void OnnxBuilder::add_node(const onnx::NodeProto& proto) {
     read_attribute(attribute, node, subgraphs);
   if (!subgraphs.empty()) connect_subgraphs(node, std::move(subgraphs));
   if (node.op == "DequantizeLinear" && node.domain.empty() && !node.inputs.empty() &&
-      four_bit_.count(node.inputs[0]) != 0)
+      four_bit_.count(resolve(node.inputs[0], node.name)) != 0)
     node.attributes["bits"] = int64_t{4};  // the weight itself is I8 or U8 here
   for (const std::string& output : node.outputs) {
     if (!output.empty() && scope_.count(output) != 0)

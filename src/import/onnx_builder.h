@@ -108,7 +108,7 @@ class OnnxBuilder {
   OnnxContext& context_;
   OnnxBuilder* outer_;
   graph::Graph graph_;
-  std::unordered_set<std::string> four_bit_;  // initializers of 4-bit elements
+  std::unordered_set<graph::ValueId> four_bit_;  // initializers of 4-bit elements
   Scope scope_;  // the file's names; values of the graph may be called otherwise
   std::unordered_set<std::string> node_names_;
   std::unordered_map<std::string, int> node_name_counts_;

@@ -195,5 +195,36 @@ TEST(OnnxFunctions, SubgraphsSeeTheAttributesOfTheirFunction) {
   EXPECT_EQ(branch("else_branch")->node(1).number("alpha", 0.01), 0.01);
 }
 
+// Names in a function are its own: a 4-bit tensor of the graph is none of those that it is given.
+TEST(OnnxFunctions, FourBitsGoByValue) {
+  onnx::ModelProto model = small_model("dequantize", "local");
+  model.mutable_opset_import(0)->set_version(21);
+  onnx::GraphProto& graph = *model.mutable_graph();
+  for (const auto& [name, type] : {std::pair("w", 22), std::pair("w8", 3)}) {  // INT4, INT8
+    onnx::TensorProto& tensor = *graph.add_initializer();
+    tensor.set_name(name);
+    tensor.set_data_type(type);
+    tensor.add_dims(2);
+    tensor.set_raw_data(type == 22 ? std::string("\x21") : std::string("\x64\x01"));
+  }
+  onnx::TensorProto& scale = *graph.add_initializer();
+  scale.set_name("scale");
+  scale.set_data_type(onnx::TensorProto::FLOAT);
+  scale.add_float_data(1);
+  graph.clear_node();
+  onnx::FunctionProto& function = add_function(model, "dequantize");
+  function.add_input("s");
+  function.set_input(0, "w");
+  add_node(function, "DequantizeLinear", {"w", "s"}, "b");
+  for (const char* codes : {"w8", "w"}) {
+    add_node(graph, "dequantize", {codes, "scale"}, std::string("of_") + codes).set_domain("local");
+  }
+  add_node(graph, "Add", {"of_w8", "of_w"}, "y");
+  const graph::Graph read = load(model).graph;
+  ASSERT_EQ(read.nodes().size(), 3u);
+  EXPECT_EQ(read.node(0).integer("bits", 8), 8);
+  EXPECT_EQ(read.node(1).integer("bits", 8), 4);
+}
+
 }  // namespace packlight
 }  // namespace packlight
