@@ -352,6 +352,37 @@ TEST(NetworkOperatorsTest, SizesAreBounded) {
   EXPECT_EQ(result<int64_t>(wraps)[0], INT64_MIN);
 }
 
+// A loop's body that scans what it is given besides: declared to be of that shape.
+std::shared_ptr<const io::Network> scanning(std::optional<std::vector<io::NetworkDim>> shape) {
+  Net body;
+  body.input("i", {}, codec::DType::kI64);
+  const int32_t go_on = body.input("go_on", {}, codec::DType::kBool),
+                x = body.input("x", {{-1, "n"}, {3, ""}});
+  const int32_t y = body.node("Relu", {x});
+  body.at(y).dtype = codec::DType::kF32;
+  body.at(y).shape = std::move(shape);
+  return body.graph({go_on, y});
+}
+
+TEST(NetworkEngineTest, ALoopThatNeverRunsScansNothing) {
+  const auto run = [](std::optional<std::vector<io::NetworkDim>> shape) {
+    Net net;
+    const int32_t trips = net.input("trips", {}, codec::DType::kI64),
+                  x = net.input("x", {{-1, "n"}, {3, ""}});
+    const int32_t made =
+        net.node("Loop", {trips, net.boolean(true), x}, {{"body", scanning(std::move(shape))}});
+    net.last().captures = 1;
+    Engine engine = net.finish(made);
+    Elements<int64_t> none{codec::DType::kI64, {}, {0}};
+    Floats in = counting({2, 3});
+    engine.run(std::vector{none.view(), in.view()});
+    EXPECT_EQ(engine.output(0).dtype, codec::DType::kF32);
+    return engine.output(0).dims;
+  };
+  EXPECT_EQ(run({{{-1, "n"}, {3, ""}}}), (std::vector<int64_t>{0, 0, 3}));
+  test::expect_error(ErrorCode::kUnsupported, {"Loop", "never ran"}, [&] { run(std::nullopt); });
+}
+
 // More than a process can address: an error each time, and no plan without memory behind it.
 TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   Net net;

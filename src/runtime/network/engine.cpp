@@ -48,6 +48,22 @@ std::unique_ptr<std::byte[]> memory_for(const Tensor& tensor) {
   return std::make_unique_for_overwrite<std::byte[]>(std::max<uint64_t>(tensor.bytes(), 1));
 }
 
+// One of what a loop that never ran collects none of: dimensions that only a run tells are 0.
+Tensor nothing(const io::NetworkNode& node, const io::NetworkValue& declared) {
+  if (declared.constant && !declared.constant->is_packed())
+    return constant_tensor(*declared.constant);
+  if (!declared.dtype || !declared.shape) {
+    fail(ErrorCode::kUnsupported,
+         "{}: the loop never ran, and nothing says of what type and shape the empty output '{}' is",
+         node.label(), declared.name);
+  }
+  Tensor tensor;
+  tensor.dtype = *declared.dtype;
+  for (const io::NetworkDim& dim : *declared.shape)
+    tensor.dims.push_back(std::max<int64_t>(0, dim.value));
+  return tensor;
+}
+
 // What a loop collects of one output, iteration after iteration.
 struct Scan {
   OwnTensor all;
@@ -64,12 +80,10 @@ struct Scan {
     all.bytes.insert(all.bytes.end(), one.data, one.data + one.bytes());
   }
 
-  Tensor stacked(const io::NetworkNode& node, int64_t iterations) const {
-    if (!any) {
-      fail(ErrorCode::kUnsupported, "{}: an output collects nothing: the loop never ran",
-           node.label());
-    }
-    Tensor tensor = all.view();
+  // declared: the value of the body that is collected, for a loop that never ran.
+  Tensor stacked(const io::NetworkNode& node, int64_t iterations,
+                 const io::NetworkValue& declared) const {
+    Tensor tensor = any ? all.view() : nothing(node, declared);
     tensor.dims.insert(tensor.dims.begin(), iterations);
     return tensor;
   }
@@ -341,8 +355,11 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
   }
   for (size_t i = 0; i < carried && i < node.outputs.size(); ++i)
     copy_to(node.outputs[i], values[i].view());
-  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s)
-    copy_to(node.outputs[carried + s], scans[s].stacked(node, iteration));
+  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s) {
+    const int32_t made = body.network().outputs[1 + carried + s];
+    copy_to(node.outputs[carried + s],
+            scans[s].stacked(node, iteration, body.network().values[made]));
+  }
 }
 
 }  // namespace packlight::runtime
