@@ -39,6 +39,17 @@ std::optional<graph::Shape> shape_of(const onnx::TypeProto::Tensor& type) {
 
 }  // namespace
 
+void check_opset(const OnnxContext& context, const std::string& who) {
+  constexpr int64_t kOldest = 7, kNewest = 23;
+  const auto main = context.opsets.find("");
+  if (main == context.opsets.end())
+    fail(ErrorCode::kUnsupported, "[onnx] {} imports no opset of ai.onnx", who);
+  if (main->second < kOldest || main->second > kNewest) {
+    fail(ErrorCode::kUnsupported, "[onnx] {} is of opset {}; {} to {} are supported", who,
+         main->second, kOldest, kNewest);
+  }
+}
+
 void OnnxBuilder::build(const onnx::GraphProto& proto) {
   graph_.name = proto.name().empty() ? "graph" : proto.name();
   graph_.origin = context_.origin();
@@ -397,6 +408,7 @@ void OnnxBuilder::inline_function(const OnnxNode& call, const onnx::NodeProto& p
   std::swap(scope, scope_);
   std::swap(inlining, inlining_);
   std::swap(opsets, context_.opsets);
+  check_opset(context_, fmt::format("'{}': function '{}'", context_.origin(), function.name()));
   add_nodes(function.node());
   std::swap(scope, scope_);
   std::swap(inlining, inlining_);

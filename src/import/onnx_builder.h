@@ -29,6 +29,9 @@ struct OnnxContext {
   std::string origin() const { return model.path().string(); }
 };
 
+// Errors: Unsupported naming `who` where its opset of ai.onnx is absent or none that is read.
+void check_opset(const OnnxContext& context, const std::string& who);
+
 // A node of the file, its attributes read, on the way into the graph.
 struct OnnxNode {
   std::string name, op, domain;

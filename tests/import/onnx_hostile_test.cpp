@@ -226,5 +226,22 @@ TEST(OnnxFunctions, FourBitsGoByValue) {
   EXPECT_EQ(read.node(1).integer("bits", 8), 4);
 }
 
+// Nodes of an opset that is not read would be taken for something else.
+TEST(OnnxFunctions, OpsetsAreChecked) {
+  for (const int64_t version : {6, 7, 23, 24}) {
+    onnx::ModelProto model = small_model("f", "local");
+    onnx::FunctionProto& function = add_function(model, "f");
+    function.mutable_opset_import(0)->set_version(version);
+    add_node(function, "Relu", {"a"}, "b");
+    if (version == 7 || version == 23) {
+      EXPECT_EQ(load(model).graph.nodes().size(), 1u);
+      continue;
+    }
+    test::expect_error(ErrorCode::kUnsupported,
+                       {"hostile.onnx", "'f'", "opset " + std::to_string(version)},
+                       [&] { load(model); });
+  }
+}
+
 }  // namespace packlight
 }  // namespace packlight
