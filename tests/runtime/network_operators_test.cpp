@@ -383,6 +383,18 @@ TEST(NetworkEngineTest, ALoopThatNeverRunsScansNothing) {
   test::expect_error(ErrorCode::kUnsupported, {"Loop", "never ran"}, [&] { run(std::nullopt); });
 }
 
+// Sums of depthwise products wrap, as all sums of integers do.
+TEST(NetworkOperatorsTest, DepthwiseSumsWrap) {
+  constexpr int64_t kTaps = 40000;
+  Net net;
+  const std::vector<uint8_t> most(2 * kTaps, 255);
+  const int32_t x = net.constant(most, {1, 2, 1, kTaps}), w = net.constant(most, {2, 1, 1, kTaps});
+  Engine engine = net.finish(net.node("ConvInteger", {x, w}, ints({{"group", 2}})));
+  engine.run({});
+  const auto want = static_cast<int32_t>(static_cast<uint32_t>(kTaps * 255 * 255));
+  EXPECT_EQ(result<int32_t>(engine), (std::vector<int32_t>{want, want}));
+}
+
 // More than a process can address: an error each time, and no plan without memory behind it.
 TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   Net net;
