@@ -395,6 +395,20 @@ TEST(NetworkOperatorsTest, DepthwiseSumsWrap) {
   EXPECT_EQ(result<int32_t>(engine), (std::vector<int32_t>{want, want}));
 }
 
+// A window of more elements than 64 bits count.
+TEST(NetworkOperatorsTest, AveragesOverHugeWindows) {
+  constexpr int64_t kSide = int64_t{1} << 21;
+  Net net;
+  const int32_t x = net.input("x", {{1, ""}, {1, ""}, {1, ""}, {1, ""}, {1, ""}});
+  Attributes attributes = ints({{"count_include_pad", 1}});
+  attributes["kernel_shape"] = std::vector<int64_t>(3, kSide);
+  attributes["pads"] = std::vector<int64_t>{kSide - 1, kSide - 1, kSide - 1, 0, 0, 0};
+  Engine engine = net.finish(net.node("AveragePool", {x}, attributes));
+  Floats in = counting({1, 1, 1, 1, 1});
+  engine.run(std::vector{in.view()});
+  EXPECT_EQ(result(engine)[0], 0x1p-63f);
+}
+
 // More than a process can address: an error each time, and no plan without memory behind it.
 TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   Net net;
