@@ -144,10 +144,10 @@ class AttentionParts {
     return parts_.make("Gather", {shape, scope_.integer(2)}, {{"axis", int64_t{0}}});
   }
 
-  // A query that a mask lets see nothing gets zeros, no NaN.
+  // A query that a mask or the window lets see nothing gets zeros, no NaN.
   std::string softmax(const std::string& scores) {
     const std::string weights = parts_.make("Softmax", {scores}, {{"axis", int64_t{-1}}});
-    if (!node_.has(3)) return weights;
+    if (!node_.has(3) && node_.integer("local_window_size", 0) <= 0) return weights;
     const std::string best =
         parts_.make("ReduceMax", {scores, scope_.integers({-1})}, {{"keepdims", int64_t{1}}});
     const std::string blind = parts_.make("Equal", {best, scope_.number(-kInfinity)});
