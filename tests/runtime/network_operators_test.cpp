@@ -409,6 +409,25 @@ TEST(NetworkOperatorsTest, AveragesOverHugeWindows) {
   EXPECT_EQ(result(engine)[0], 0x1p-63f);
 }
 
+template <class T, class E>
+T power(T base, E exponent) {
+  Net net;
+  const int32_t x = net.constant<T>({base}, {1}), y = net.constant<E>({exponent}, {1});
+  Engine engine = net.finish(net.node("Pow", {x, y}));
+  engine.run({});
+  return result<T>(engine)[0];
+}
+
+// Only the result has the type of the base.
+TEST(NetworkOperatorsTest, ExponentsKeepTheirType) {
+  EXPECT_EQ((power<uint8_t, int32_t>(3, -1)), 0);
+  EXPECT_EQ((power<int32_t, int64_t>(2, (int64_t{1} << 32) + 1)), 0);
+  EXPECT_EQ((power<int64_t, int32_t>(-3, 3)), -27);
+  EXPECT_EQ((power<int32_t, uint8_t>(2, 200)), 0);
+  EXPECT_EQ((power<float, int64_t>(-1, 16777217)), -1);
+  EXPECT_EQ((power<float, int32_t>(1.5f, 2)), 2.25f);
+}
+
 // More than a process can address: an error each time, and no plan without memory behind it.
 TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   Net net;

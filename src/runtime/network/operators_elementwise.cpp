@@ -160,25 +160,25 @@ bool pow_shape(const ShapeCall& call) {
 
 // By squaring; the reciprocal of an integer, for negative exponents, is truncated.
 template <class T>
-T integer_power(T base, T exponent) {
+T integer_power(T base, int64_t exponent) {
   if (exponent < 0) {
     if (base == 1) return 1;
     return !is_minus_one(base) ? T{0} : exponent % 2 == 0 ? T{1} : base;
   }
   T result = 1;
-  for (; exponent > 0; exponent = static_cast<T>(exponent / 2)) {
+  for (; exponent > 0; exponent /= 2) {
     if (exponent % 2 != 0) result = Times::apply(result, base);
     base = Times::apply(base, base);
   }
   return result;
 }
 
-template <class T>
-T power_of(T base, T exponent) {
-  if constexpr (std::is_floating_point_v<T>)
-    return std::pow(base, exponent);
-  else
+template <class T, class E>
+T power_of(T base, E exponent) {
+  if constexpr (std::is_integral_v<E>)
     return integer_power(base, exponent);
+  else
+    return convert<T>(std::pow(static_cast<E>(base), exponent));
 }
 
 // base to the power of an exponent that is converted to E first.
@@ -195,22 +195,24 @@ void apply_power(const RunCall& call) {
   const auto apply = [&](const auto& fn) {
     apply_binary<T, E, T>(call, call.input(0), exponent, call.output(0), fn);
   };
-  if constexpr (!std::is_same_v<T, E>) {
-    apply([](T x, E y) { return convert<T>(std::pow(static_cast<E>(x), y)); });
-  } else if (exponents.size() == 1 && exponents[0] == 2) {  // as in every decomposed norm
-    apply([](T x, T) { return Times::apply(x, x); });
-  } else {
-    apply([](T x, T y) { return power_of(x, y); });
-  }
+  constexpr bool kSquares =
+      std::is_floating_point_v<T> || std::is_integral_v<E>;    // else it saturates
+  if (kSquares && exponents.size() == 1 && exponents[0] == 2)  // as in every decomposed norm
+    apply([](T x, E) { return Times::apply(x, x); });
+  else
+    apply([](T x, E y) { return power_of(x, y); });
 }
 
+// Integers by integers exactly; what mixes integers and floats in double.
 void power(const RunCall& call) {
   for_number_type(call, call.input(0).dtype, [&](auto zero) {
     using T = decltype(zero);
-    if (!std::is_floating_point_v<T> && call.input(1).dtype == DType::kF32)
-      apply_power<T, double>(call);
+    using Integers = std::conditional_t<std::is_integral_v<T>, int64_t, double>;
+    using Fractions = std::conditional_t<std::is_integral_v<T>, double, float>;
+    if (call.input(1).dtype == DType::kF32)
+      apply_power<T, Fractions>(call);
     else
-      apply_power<T, T>(call);
+      apply_power<T, Integers>(call);
   });
 }
 
