@@ -1,11 +1,14 @@
-// ONNX files that are made to do harm: each an Error (what fuzzing finds is added here); and functions,
-// whose bodies have names, attributes and opsets of their own.
+// ONNX files that are made to do harm: each an Error (what fuzzing finds is added here); and
+// functions, whose bodies have names, attributes and opsets of their own.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "error_code.h"
 #include "import/onnx.h"
+#include "temp_dir.h"
 
 namespace packlight {
 namespace {
@@ -117,6 +120,39 @@ TEST(HostileOnnx, AFunctionThatCallsItself) {
   node.add_input("a");
   node.add_output("b");
   test::expect_error(ErrorCode::kUnsupported, {"call each other more than"}, [&] { load(model); });
+}
+
+onnx::TensorProto& add_initializer(onnx::ModelProto& model, const std::string& name, int type,
+                                   int64_t elements) {
+  onnx::TensorProto& tensor = *model.mutable_graph()->add_initializer();
+  tensor.set_name(name);
+  tensor.set_data_type(type);
+  tensor.add_dims(elements);
+  return tensor;
+}
+
+// Elements of 8 and 16 bits are in a field of 32, which may hold more than they do.
+TEST(HostileOnnx, TypedElementsThatTheirTypeDoesNotHold) {
+  using onnx::TensorProto;
+  const auto read = [](int type, int32_t value) {
+    onnx::ModelProto model = small_model("Relu");
+    onnx::TensorProto& tensor = add_initializer(model, "w", type, 2);
+    tensor.add_int32_data(0);
+    tensor.add_int32_data(value);
+    return load(model);
+  };
+  for (const auto& [type, value] :
+       {std::pair(TensorProto::BOOL, 256), std::pair(TensorProto::INT8, 300),
+        std::pair(TensorProto::UINT8, -129), std::pair(TensorProto::INT16, 1 << 16),
+        std::pair(TensorProto::FLOAT16, 1 << 16), std::pair(TensorProto::INT16, -32769)}) {
+    test::expect_error(ErrorCode::kCorrupt, {"'w'", "element 1 is " + std::to_string(value)},
+                       [&, type = type, value = value] { read(type, value); });
+  }
+  for (const auto& [type, value] :
+       {std::pair(TensorProto::BOOL, 1), std::pair(TensorProto::INT8, -128),
+        std::pair(TensorProto::UINT8, 255), std::pair(TensorProto::INT16, -32768),
+        std::pair(TensorProto::FLOAT16, 0xfc00), std::pair(TensorProto::INT32, 1 << 30)})
+    EXPECT_NO_THROW(read(type, value)) << value;
 }
 
 // A function of one input and one output, and the model that calls it.
