@@ -155,6 +155,42 @@ TEST(HostileOnnx, TypedElementsThatTheirTypeDoesNotHold) {
     EXPECT_NO_THROW(read(type, value)) << value;
 }
 
+// A link beside the model may lead anywhere: what it leads to is read only where it is the model's.
+TEST(HostileOnnx, ExternalDataBehindALink) {
+  namespace fs = std::filesystem;
+  const test::TempDir dir;
+  for (const char* folder : {"model", "blobs", "cache", "secret"})
+    fs::create_directory(dir / folder);
+  onnx::ModelProto model = small_model("Relu");
+  onnx::TensorProto& tensor = add_initializer(model, "w", onnx::TensorProto::INT8, 4);
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  onnx::StringStringEntryProto& location = *tensor.add_external_data();
+  location.set_key("location");
+  location.set_value("w.bin");
+  const auto read = [&](const fs::path& path) {
+    const std::string bytes = model.SerializeAsString();
+    return import::load_onnx(onnx_file::Model::parse(std::as_bytes(std::span(bytes)), path));
+  };
+  for (const char* file : {"secret/w.bin", "blobs/w.bin", "model/other.bin"})
+    std::ofstream(dir / file) << "abcd";
+  fs::create_symlink("../secret/w.bin", dir / "model/w.bin");
+  test::expect_error(ErrorCode::kCorrupt, {"'w'", "'w.bin'", "outside the model's folder"},
+                     [&] { read(dir / "model/model.onnx"); });
+  fs::remove(dir / "model/w.bin");
+  fs::create_symlink("w.bin", dir / "model/w.bin");  // to itself
+  test::expect_error(ErrorCode::kCorrupt, {"'w.bin'"}, [&] { read(dir / "model/model.onnx"); });
+  fs::remove(dir / "model/w.bin");
+  fs::create_symlink("other.bin", dir / "model/w.bin");
+  EXPECT_NO_THROW(read(dir / "model/model.onnx"));
+  fs::create_directory_symlink("model", dir / "link");  // a folder by another name
+  EXPECT_NO_THROW(read(dir / "link/model.onnx"));
+  // A cache of downloads: the model and its data are links to files beside each other.
+  std::ofstream(dir / "blobs/model.onnx") << model.SerializeAsString();
+  fs::create_symlink("../blobs/model.onnx", dir / "cache/model.onnx");
+  fs::create_symlink("../blobs/w.bin", dir / "cache/w.bin");
+  EXPECT_NO_THROW(read(dir / "cache/model.onnx"));
+}
+
 // A function of one input and one output, and the model that calls it.
 onnx::FunctionProto& add_function(onnx::ModelProto& model, const std::string& name) {
   if (model.opset_import_size() < 2) {
