@@ -97,7 +97,7 @@ class AttentionParts {
 
   std::string scaled_scores(const Heads& q, const std::string& keys) {
     double scale = node_.number("scale", 0);
-    if (scale == 0) {
+    if (node_.attributes.count("scale") == 0) {
       if (!q.size || *q.size == 0) scope_.needs(node_, 23, "a head size that is not known");
       scale = 1 / std::sqrt(static_cast<double>(*q.size));
     }

@@ -191,6 +191,12 @@ TEST(OnnxDowngrade, AWindowMayHideEveryKey) {
                         {{1, 1, 5, 4}, {1, 1, 2, 4}, {1, 1, 2, 4}});
 }
 
+// A scale of zero is not the same as none.
+TEST(OnnxDowngrade, AttentionOfScaleZeroIsUniform) {
+  expect_same_when_read(small_attention({{"scale", 0.0}}, 3, 2).graph,
+                        {{1, 1, 3, 4}, {1, 1, 2, 4}, {1, 1, 2, 4}});
+}
+
 TEST(OnnxDowngrade, RotaryEmbeddingAtEveryOpset) {
   PACKLIGHT_NEEDS(oracle_python());
   Builder b;
