@@ -164,7 +164,8 @@ packlight_status packlight_network_set_input(packlight_network* network, size_t 
 packlight_status packlight_network_run(packlight_network* network);
 
 /* An output. After a run: type, shape and elements, a view valid until the next run, set_input or
- * close. Before the first: what the network says of it, and data is NULL. */
+ * close; one that is an input in another shape lies in the caller's buffer and changes with it.
+ * Before the first: what the network says of it, and data is NULL. */
 packlight_status packlight_network_output(const packlight_network* network, size_t index,
                                           packlight_tensor* output);
 
