@@ -442,6 +442,28 @@ TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   }
 }
 
+// Memory that an engine writes over when it runs again is none of its inputs and constants.
+TEST(NetworkEngineTest, KnowsTheMemoryOfItsOutputs) {
+  Net net;
+  const int32_t x = net.input("x", {{-1, "n"}}), one = net.constant<float>({1}, {1});
+  const int32_t shape = net.node("Shape", {x}), view = net.node("Flatten", {x});
+  const int32_t kept = net.node("If", {net.boolean(true)}, [] {
+    const auto branch = [] {
+      Net inner;
+      return inner.graph({inner.constant<float>({1}, {1})});
+    };
+    return Attributes{{"then_branch", branch()}, {"else_branch", branch()}};
+  }());
+  Engine engine = net.finish(std::vector{net.node("Relu", {x}), shape, kept, view, one});
+  Floats in = counting({4});
+  EXPECT_FALSE(engine.makes(in.view().data));
+  engine.run(std::vector{in.view()});
+  for (const size_t made : {0, 1, 2}) EXPECT_TRUE(engine.makes(engine.output(made).data)) << made;
+  EXPECT_TRUE(engine.makes(engine.output(0).data + 15));
+  EXPECT_FALSE(engine.makes(engine.output(0).data + 16));
+  for (const size_t given : {3, 4}) EXPECT_FALSE(engine.makes(engine.output(given).data)) << given;
+}
+
 TEST(NetworkEngineTest, InputsHaveSizesAndData) {
   Net net;
   net.input("x", {{-1, ""}});

@@ -1,5 +1,6 @@
 #include "runtime/network/engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -224,6 +225,19 @@ void Engine::run(std::span<const Tensor> inputs) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   for (const int32_t id : network_->outputs) expect_dense(id);
+}
+
+bool Engine::makes(const std::byte* data) const {
+  const std::vector<int32_t>& given = network_->inputs;
+  return !plan_.slots.empty() &&
+         std::any_of(network_->outputs.begin(), network_->outputs.end(), [&](int32_t id) {
+           const Plan::Slot& slot = plan_.slots[id];
+           const bool kept = network_->values[slot.root].constant ||
+                             std::find(given.begin(), given.end(), slot.root) != given.end();
+           const auto from = reinterpret_cast<uintptr_t>(slot.tensor.data),
+                      at = reinterpret_cast<uintptr_t>(data);
+           return !kept && at >= from && at - from < slot.tensor.bytes();
+         });
 }
 
 // What leaves a network has elements.
