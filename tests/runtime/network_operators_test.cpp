@@ -442,6 +442,24 @@ TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   }
 }
 
+// What a run made is gone once another fails.
+TEST(NetworkEngineTest, OutputsAreGoneAfterAnError) {
+  Net net;
+  const int32_t x = net.input("x", {{-1, "n"}});
+  Engine engine = net.finish(net.node("Reshape", {x, net.integers({2, 2})}));
+  Floats four = counting({4}), three = counting({3});
+  const auto expect_none = [&] {
+    test::expect_error(ErrorCode::kInvalidArgument, {"[runtime] output 0", "no run"},
+                       [&] { engine.output(0); });
+  };
+  expect_none();
+  engine.run(std::vector{four.view()});
+  EXPECT_EQ(engine.output(0).dims, (std::vector<int64_t>{2, 2}));
+  test::expect_error(ErrorCode::kInvalidArgument, {"Reshape"},
+                     [&] { engine.run(std::vector{three.view()}); });
+  expect_none();
+}
+
 // Memory that an engine writes over when it runs again is none of its inputs and constants.
 TEST(NetworkEngineTest, KnowsTheMemoryOfItsOutputs) {
   Net net;

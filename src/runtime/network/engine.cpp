@@ -227,6 +227,14 @@ void Engine::run(std::span<const Tensor> inputs) {
   for (const int32_t id : network_->outputs) expect_dense(id);
 }
 
+const Tensor& Engine::output(size_t index) const {
+  if (plan_.slots.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[runtime] output {} of network '{}': no run has made it",
+         index, network_->name);
+  }
+  return plan_.slots[network_->outputs[index]].tensor;
+}
+
 bool Engine::makes(const std::byte* data) const {
   const std::vector<int32_t>& given = network_->inputs;
   return !plan_.slots.empty() &&

@@ -33,7 +33,8 @@ class Engine {
   // InvalidArgument for a type or shape that contradicts the network's, or that an operator
   // refuses; OutOfMemory; Unsupported where an output is a packed weight.
   void run(std::span<const Tensor> inputs);
-  const Tensor& output(size_t index) const { return plan_.slots[network_->outputs[index]].tensor; }
+  // Of the last run, which must have succeeded: InvalidArgument where there is none.
+  const Tensor& output(size_t index) const;
 
   // Whether the memory is that of an output which the next run writes over or gives back: of any
   // but those that lie in an input or a constant.
