@@ -151,7 +151,8 @@ packlight_status packlight_network_input(const packlight_network* network, size_
 
 /* Sets an input for the runs that follow. `data` is not copied: it must stay alive, aligned for its
  * type, until the last of these runs has ended or the input is set again; the caller may change its
- * elements between runs. `shape` is copied. size_bytes must be what type and shape need. Errors:
+ * elements between runs. What an output's data points to is written over by the next run, so it is
+ * no input before it is copied. `shape` is copied. size_bytes must be what type and shape need. Errors:
  * PACKLIGHT_INVALID_ARGUMENT; whether the network takes such a shape is seen by run. */
 packlight_status packlight_network_set_input(packlight_network* network, size_t index,
                                              packlight_type type, size_t rank,
@@ -164,7 +165,8 @@ packlight_status packlight_network_set_input(packlight_network* network, size_t 
 packlight_status packlight_network_run(packlight_network* network);
 
 /* An output. After a run: type, shape and elements, a view valid until the next run, set_input or
- * close. Before the first: what the network says of it, and data is NULL. */
+ * close; one that is an input in another shape lies in the caller's buffer and changes with it.
+ * Before the first: what the network says of it, and data is NULL. */
 packlight_status packlight_network_output(const packlight_network* network, size_t index,
                                           packlight_tensor* output);
 

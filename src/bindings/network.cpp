@@ -166,8 +166,15 @@ packlight_status packlight_network_set_input(packlight_network* network, size_t 
   return call([&] {
     expect_given(network, kFunction, "network");
     checked_index(index, network->inputs.size(), kFunction);
-    network->values[index] =
-        tensor_of(network->inputs[index].name, type, rank, shape, data, size_bytes);
+    const std::string& name = network->inputs[index].name;
+    runtime::Tensor tensor = tensor_of(name, type, rank, shape, data, size_bytes);
+    if (network->engine.makes(tensor.data)) {
+      fail(
+          ErrorCode::kInvalidArgument,
+          "[c] {}: input '{}': data is of an output, which the next run writes over: copy it first",
+          kFunction, name);
+    }
+    network->values[index] = std::move(tensor);
     network->set[index] = true;
     network->ran = false;
   });

@@ -97,7 +97,7 @@ class AttentionParts {
 
   std::string scaled_scores(const Heads& q, const std::string& keys) {
     double scale = node_.number("scale", 0);
-    if (scale == 0) {
+    if (node_.attributes.count("scale") == 0) {
       if (!q.size || *q.size == 0) scope_.needs(node_, 23, "a head size that is not known");
       scale = 1 / std::sqrt(static_cast<double>(*q.size));
     }
@@ -144,10 +144,10 @@ class AttentionParts {
     return parts_.make("Gather", {shape, scope_.integer(2)}, {{"axis", int64_t{0}}});
   }
 
-  // A query that a mask lets see nothing gets zeros, no NaN.
+  // A query that a mask or the window lets see nothing gets zeros, no NaN.
   std::string softmax(const std::string& scores) {
     const std::string weights = parts_.make("Softmax", {scores}, {{"axis", int64_t{-1}}});
-    if (!node_.has(3)) return weights;
+    if (!node_.has(3) && node_.integer("local_window_size", 0) <= 0) return weights;
     const std::string best =
         parts_.make("ReduceMax", {scores, scope_.integers({-1})}, {{"keepdims", int64_t{1}}});
     const std::string blind = parts_.make("Equal", {best, scope_.number(-kInfinity)});

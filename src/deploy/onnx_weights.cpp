@@ -27,6 +27,18 @@ std::vector<uint8_t> pairs(std::span<const uint8_t> codes) {
   return out;
 }
 
+// Codes of 8 bits that are written as 4: the others would be cut off.
+void check_4bit(const at::Tensor& codes, const std::string& name) {
+  const int low = codes.scalar_type() == at::kChar ? -8 : 0, high = low + 15;
+  const at::Tensor wide = codes.to(at::kInt);
+  if (at::logical_or(wide.lt(low), wide.gt(high)).any().item<bool>()) {
+    fail(ErrorCode::kInvalidArgument,
+         "[export.onnx] tensor '{}': codes from {} to {}, which is not within the 4 bits [{}, {}] "
+         "that its DequantizeLinear says",
+         name, wide.min().item<int>(), wide.max().item<int>(), low, high);
+  }
+}
+
 // MatMulNBits keeps codes unsigned, around 2^(bits - 1) when symmetric.
 uint8_t unsigned_code(const codec::QuantizedMatrix& m, int64_t index) {
   return static_cast<uint8_t>(m.codes[index] + (m.symmetric() ? 1 << (m.bits - 1) : 0));
@@ -280,6 +292,7 @@ std::string OnnxScope::write_weight(graph::ValueId id) {
   const graph::Value& value = graph_.value(id);
   if (four_bit_.count(id) != 0) {
     const at::Tensor tensor = std::get<at::Tensor>(*value.weight).contiguous();
+    check_4bit(tensor, value.name);
     const auto* codes = static_cast<const uint8_t*>(tensor.data_ptr());
     model_.store.add(proto_, names_[id],
                      tensor.scalar_type() == at::kChar ? kOnnxInt4 : kOnnxUint4,

@@ -3,6 +3,7 @@
 #include "base/fail.h"
 #include "base/interrupt.h"
 #include "exec/operators.h"
+#include "graph/weight.h"
 
 namespace packlight::exec {
 namespace {
@@ -25,6 +26,18 @@ Outputs if_operator(const Call& call) {
                            call.inputs.subspan(call.inputs.size() - call.node.captures));
 }
 
+// What a loop that never ran collects of a value: dimensions that only a run tells are 0.
+at::Tensor nothing(const graph::Value& value) {
+  if (value.type == graph::ElementType::kUndefined || !value.shape) {
+    fail(ErrorCode::kUnsupported,
+         "the loop never ran, and nothing says of what type and shape the empty output '{}' is",
+         value.name);
+  }
+  std::vector<int64_t> sizes{0};
+  for (const graph::Dim& dim : *value.shape) sizes.push_back(dim.known() ? dim.value : 0);
+  return at::empty(sizes, graph::to_scalar_type(value.type));
+}
+
 Outputs loop(const Call& call) {
   const graph::Graph& body = subgraph(call, "body");
   const size_t captures = call.node.captures, carried = call.inputs.size() - 2 - captures;
@@ -45,11 +58,8 @@ Outputs loop(const Call& call) {
     for (size_t s = 0; s < scanned; ++s) scans[s].push_back(outputs[1 + carried + s]);
   }
   for (size_t s = 0; s < scanned; ++s) {
-    if (scans[s].empty()) {
-      const graph::Value& value = body.value(body.outputs[1 + carried + s]);
-      fail(ErrorCode::kUnsupported, "output '{}' collects nothing: the loop never ran", value.name);
-    }
-    values.push_back(at::stack(scans[s]));
+    values.push_back(scans[s].empty() ? nothing(body.value(body.outputs[1 + carried + s]))
+                                      : at::stack(scans[s]));
   }
   return values;
 }

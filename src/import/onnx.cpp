@@ -8,21 +8,12 @@
 namespace packlight::import {
 namespace {
 
-constexpr int64_t kOldestOpset = 7, kNewestOpset = 23;
-
 OnnxContext read_context(const onnx_file::Model& model, std::vector<std::string>& notices) {
   OnnxContext context{model, notices, {}, {}, 0};
   for (const auto& opset : model.proto().opset_import()) {
     context.opsets[opset.domain() == "ai.onnx" ? "" : opset.domain()] = opset.version();
   }
-  const auto main = context.opsets.find("");
-  if (main == context.opsets.end()) {
-    fail(ErrorCode::kUnsupported, "[onnx] '{}' imports no opset of ai.onnx", model.path().string());
-  }
-  if (main->second < kOldestOpset || main->second > kNewestOpset) {
-    fail(ErrorCode::kUnsupported, "[onnx] '{}' is of opset {}; {} to {} are supported",
-         model.path().string(), main->second, kOldestOpset, kNewestOpset);
-  }
+  check_opset(context, fmt::format("'{}'", model.path().string()));
   for (const auto& function : model.proto().functions()) {
     const std::string domain = function.domain() == "ai.onnx" ? "" : function.domain();
     if (!context.functions.emplace(std::pair(domain, function.name()), &function).second) {

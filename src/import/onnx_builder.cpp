@@ -39,6 +39,17 @@ std::optional<graph::Shape> shape_of(const onnx::TypeProto::Tensor& type) {
 
 }  // namespace
 
+void check_opset(const OnnxContext& context, const std::string& who) {
+  constexpr int64_t kOldest = 7, kNewest = 23;
+  const auto main = context.opsets.find("");
+  if (main == context.opsets.end())
+    fail(ErrorCode::kUnsupported, "[onnx] {} imports no opset of ai.onnx", who);
+  if (main->second < kOldest || main->second > kNewest) {
+    fail(ErrorCode::kUnsupported, "[onnx] {} is of opset {}; {} to {} are supported", who,
+         main->second, kOldest, kNewest);
+  }
+}
+
 void OnnxBuilder::build(const onnx::GraphProto& proto) {
   graph_.name = proto.name().empty() ? "graph" : proto.name();
   graph_.origin = context_.origin();
@@ -75,7 +86,7 @@ void OnnxBuilder::add_initializers(const onnx::GraphProto& proto) {
     scope_[tensor.name()] =
         graph_.add_weight(tensor.name(), tensor_view(context_.model.tensor(tensor)));
     const std::string type = onnx_file::data_type_name(tensor.data_type());
-    if (type == "INT4" || type == "UINT4") four_bit_.insert(tensor.name());
+    if (type == "INT4" || type == "UINT4") four_bit_.insert(scope_[tensor.name()]);
   }
 }
 
@@ -178,7 +189,7 @@ void OnnxBuilder::add_node(const onnx::NodeProto& proto) {
     read_attribute(attribute, node, subgraphs);
   if (!subgraphs.empty()) connect_subgraphs(node, std::move(subgraphs));
   if (node.op == "DequantizeLinear" && node.domain.empty() && !node.inputs.empty() &&
-      four_bit_.count(node.inputs[0]) != 0)
+      four_bit_.count(resolve(node.inputs[0], node.name)) != 0)
     node.attributes["bits"] = int64_t{4};  // the weight itself is I8 or U8 here
   for (const std::string& output : node.outputs) {
     if (!output.empty() && scope_.count(output) != 0)
@@ -193,13 +204,19 @@ void OnnxBuilder::add_node(const onnx::NodeProto& proto) {
   upgrade_node(*this, std::move(node));
 }
 
+const onnx::AttributeProto* OnnxBuilder::callers_attribute(const std::string& name) const {
+  const OnnxBuilder* builder = this;
+  while (builder->inlining_.depth == 0 && builder->outer_ != nullptr) builder = builder->outer_;
+  const auto it = builder->inlining_.attributes.find(name);
+  return it == builder->inlining_.attributes.end() ? nullptr : it->second;
+}
+
 void OnnxBuilder::read_attribute(const onnx::AttributeProto& given, OnnxNode& node,
                                  Subgraphs& subgraphs) {
   const onnx::AttributeProto* source = &given;
   if (!given.ref_attr_name().empty()) {  // stands for an attribute of the function's caller
-    const auto it = inlining_.attributes.find(given.ref_attr_name());
-    if (it == inlining_.attributes.end()) return;  // not given: absent here, too
-    source = it->second;
+    source = callers_attribute(given.ref_attr_name());
+    if (source == nullptr) return;  // not given: absent here, too
   }
   const onnx::AttributeProto& a = *source;
   const std::string& name = given.name();
@@ -380,9 +397,8 @@ void OnnxBuilder::inline_function(const OnnxNode& call, const onnx::NodeProto& p
   for (const onnx::AttributeProto& attribute : proto.attribute()) {
     const onnx::AttributeProto* given = &attribute;
     if (!attribute.ref_attr_name().empty()) {
-      const auto it = inlining_.attributes.find(attribute.ref_attr_name());
-      if (it == inlining_.attributes.end()) continue;
-      given = it->second;
+      given = callers_attribute(attribute.ref_attr_name());
+      if (given == nullptr) continue;
     }
     inlining.attributes[attribute.name()] = given;
   }
@@ -392,6 +408,7 @@ void OnnxBuilder::inline_function(const OnnxNode& call, const onnx::NodeProto& p
   std::swap(scope, scope_);
   std::swap(inlining, inlining_);
   std::swap(opsets, context_.opsets);
+  check_opset(context_, fmt::format("'{}': function '{}'", context_.origin(), function.name()));
   add_nodes(function.node());
   std::swap(scope, scope_);
   std::swap(inlining, inlining_);

@@ -29,6 +29,9 @@ struct OnnxContext {
   std::string origin() const { return model.path().string(); }
 };
 
+// Errors: Unsupported naming `who` where its opset of ai.onnx is absent or none that is read.
+void check_opset(const OnnxContext& context, const std::string& who);
+
 // A node of the file, its attributes read, on the way into the graph.
 struct OnnxNode {
   std::string name, op, domain;
@@ -85,6 +88,8 @@ class OnnxBuilder {
   void inline_function(const OnnxNode& call, const onnx::NodeProto& proto,
                        const onnx::FunctionProto& function);
   void read_attribute(const onnx::AttributeProto& attribute, OnnxNode& node, Subgraphs& subgraphs);
+  // What the caller of the innermost function around gives; null when it does not give it.
+  const onnx::AttributeProto* callers_attribute(const std::string& name) const;
   void connect_subgraphs(OnnxNode& node, Subgraphs subgraphs);
   std::optional<graph::ValueId> find(const std::string& name);
   // The float type other than F32 that a graph's output is declared to have.
@@ -106,7 +111,7 @@ class OnnxBuilder {
   OnnxContext& context_;
   OnnxBuilder* outer_;
   graph::Graph graph_;
-  std::unordered_set<std::string> four_bit_;  // initializers of 4-bit elements
+  std::unordered_set<graph::ValueId> four_bit_;  // initializers of 4-bit elements
   Scope scope_;  // the file's names; values of the graph may be called otherwise
   std::unordered_set<std::string> node_names_;
   std::unordered_map<std::string, int> node_name_counts_;

@@ -69,6 +69,22 @@ uint64_t number(const std::string& text, const std::string& key, const std::stri
   return value;
 }
 
+// Whether a file is in the folder of the model or below it, once every link is followed. A link may
+// also lead to the folder of what the model itself is a link to: caches of downloads are made so.
+bool lies_beside(const fs::path& file, const fs::path& model) {
+  std::error_code error;
+  const fs::path real = fs::weakly_canonical(fs::absolute(file), error);
+  if (error) return false;
+  const auto holds = [&](const fs::path& folder) {
+    return !folder.empty() &&
+           std::mismatch(folder.begin(), folder.end(), real.begin(), real.end()).first ==
+               folder.end();
+  };
+  const fs::path absolute = fs::absolute(model);
+  return holds(fs::weakly_canonical(absolute.parent_path(), error)) ||
+         holds(fs::weakly_canonical(absolute, error).parent_path());
+}
+
 }  // namespace
 
 std::string data_type_name(int data_type) {
@@ -105,13 +121,14 @@ std::span<const std::byte> Model::external_bytes(const onnx::TensorProto& tensor
   const bool outside = relative.empty() || relative.is_absolute() ||
                        std::any_of(relative.begin(), relative.end(),
                                    [](const fs::path& part) { return part == ".."; });
-  if (outside) {
+  const fs::path file_path = path_.parent_path() / relative;
+  if (outside || (external_.count(entry.location) == 0 && !lies_beside(file_path, path_))) {
     fail(ErrorCode::kCorrupt,
          "[onnx] '{}': tensor '{}': external data '{}' lies outside the model's folder",
          path_.string(), tensor.name(), entry.location);
   }
   auto& file = external_[entry.location];
-  if (!file) file = base::MappedFile::open(path_.parent_path() / relative);
+  if (!file) file = base::MappedFile::open(file_path);
   const auto bytes = file->bytes();
   const uint64_t length =
       entry.length.value_or(bytes.size() - std::min<uint64_t>(entry.offset, bytes.size()));

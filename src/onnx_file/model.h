@@ -32,8 +32,8 @@ class Model {
   // the external file, which it keeps alive; typed data fields and 4-bit elements (INT4 as I8,
   // UINT4 as U8) are copied into bytes of their own. Errors: Corrupt naming file and tensor for a
   // shape that the bytes do not fill, a negative dimension, an external file outside the model's
-  // folder or shorter than said; Unsupported for element types that no operator here takes
-  // (strings, complex numbers, unsigned 16 to 64 bits, 8-bit floats).
+  // folder (by a link, too) or shorter than said; Unsupported for element types that no operator
+  // here takes (strings, complex numbers, unsigned 16 to 64 bits, 8-bit floats).
   io::TensorRecord tensor(const onnx::TensorProto& tensor) const;
 
  private:

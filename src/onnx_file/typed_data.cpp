@@ -1,6 +1,7 @@
 #include "onnx_file/typed_data.h"
 
 #include <fmt/format.h>
+
 #include <cstring>
 #include <vector>
 
@@ -38,8 +39,22 @@ Buffer converted(const Field& field) {
   return bytes;
 }
 
+// Of elements of 8 or 16 bits, of either sign; the field has room for more than they hold.
+template <class To>
+Buffer narrowed(const onnx::TensorProto& t, std::string_view origin) {
+  constexpr int kBits = 8 * sizeof(To);
+  for (int i = 0; i < t.int32_data_size(); ++i) {
+    const int32_t value = t.int32_data(i);
+    if (value >= -(1 << (kBits - 1)) && value < 1 << kBits) continue;
+    fail(ErrorCode::kCorrupt,
+         "[onnx] '{}': tensor '{}': element {} is {}, which {} bits do not hold", origin, t.name(),
+         i, value, kBits);
+  }
+  return converted<To>(t.int32_data());
+}
+
 // The typed field that holds elements of this type (onnx.proto, TensorProto).
-Buffer typed_field(const onnx::TensorProto& t) {
+Buffer typed_field(const onnx::TensorProto& t, std::string_view origin) {
   switch (t.data_type()) {
     case onnx::TensorProto::FLOAT:
       return converted<float>(t.float_data());
@@ -52,9 +67,9 @@ Buffer typed_field(const onnx::TensorProto& t) {
     case onnx::TensorProto::FLOAT16:
     case onnx::TensorProto::BFLOAT16:
     case onnx::TensorProto::INT16:
-      return converted<int16_t>(t.int32_data());
+      return narrowed<int16_t>(t, origin);
     default:
-      return converted<int8_t>(t.int32_data());  // 8 bits, booleans, pairs of 4 bits
+      return narrowed<int8_t>(t, origin);  // 8 bits, booleans, pairs of 4 bits
   }
 }
 
@@ -114,7 +129,7 @@ io::TensorRecord record_of(const onnx::TensorProto& tensor,
     }
     record.bytes = std::as_bytes(std::span(tensor.raw_data()));
   } else {
-    own(record, typed_field(tensor));
+    own(record, typed_field(tensor, origin));
   }
   const uint64_t stored = is_4bit(tensor.data_type()) ? size / 2 + size % 2 : size;
   if (record.bytes.size() != stored) {

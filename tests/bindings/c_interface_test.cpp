@@ -115,6 +115,24 @@ TEST_F(CNetworkTest, RefusesWithAReason) {
   EXPECT_EQ(tensor.data, nullptr);  // nothing ran
 }
 
+// A state that goes round: what a run made is written over by the next, so it is no input as it is.
+TEST_F(CNetworkTest, AnOutputIsNoInputBeforeItIsCopied) {
+  float x[2] = {1, 2};
+  ASSERT_EQ(set(x, {1, 2}, sizeof x), PACKLIGHT_OK);
+  ASSERT_EQ(packlight_network_run(network_), PACKLIGHT_OK);
+  packlight_tensor y;
+  ASSERT_EQ(packlight_network_output(network_, 0, &y), PACKLIGHT_OK);
+  const auto* state = static_cast<const float*>(y.data);
+  EXPECT_EQ(set(state, {1, 2}, sizeof x), PACKLIGHT_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(packlight_last_error()).find("'x': data is of an output"),
+            std::string::npos)
+      << packlight_last_error();
+  ASSERT_EQ(packlight_network_output(network_, 0, &y), PACKLIGHT_OK);
+  EXPECT_EQ(y.data, state);  // nothing was set
+  std::memcpy(x, state, sizeof x);
+  ASSERT_EQ(set(x, {1, 2}, sizeof x), PACKLIGHT_OK) << packlight_last_error();
+}
+
 TEST(CInterfaceTest, ErrorsAreOfTheirThreadAndLeaveResultsAlone) {
   const TempDir dir;
   auto* untouched = reinterpret_cast<packlight_network*>(&packlight_last_error);

@@ -160,6 +160,43 @@ TEST(OnnxDowngrade, WindowedAttentionIsPlainOnnx) {
       variants, kRounding);
 }
 
+// What a graph computes is what it computes written without Attention and read again.
+void expect_same_when_read(const Graph& graph, const std::vector<Shape>& shapes) {
+  std::unordered_map<std::string, at::Tensor> values;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    std::vector<int64_t> sizes;
+    for (const Dim& dim : shapes[i]) sizes.push_back(dim.value);
+    values[graph.value(graph.inputs[i]).name] = noise(sizes, static_cast<int>(i));
+  }
+  TempDir folder;
+  deploy::write_onnx(graph, folder / "m.onnx", {.opset = 17});
+  const Graph again = import::load_onnx(folder / "m.onnx").graph;
+  const at::Tensor want = exec::Executor(graph).run(values).at("y"),
+                   got = exec::Executor(again).run(values).at("y");
+  EXPECT_TRUE(at::allclose(got, want, 1e-5, 1e-6)) << got << want;
+}
+
+Builder small_attention(std::map<std::string, graph::Attribute> attributes, int64_t queries,
+                        int64_t keys) {
+  Builder b;
+  const Shape q{1, 1, queries, 4}, k{1, 1, keys, 4};
+  b.graph.outputs = b.node("Attention", {b.input("q", q), b.input("k", k), b.input("v", k)}, {"y"},
+                           std::move(attributes), q);
+  return b;
+}
+
+// The last of five queries see none of two keys: zeros, as from a mask.
+TEST(OnnxDowngrade, AWindowMayHideEveryKey) {
+  expect_same_when_read(small_attention({{"local_window_size", int64_t{2}}}, 5, 2).graph,
+                        {{1, 1, 5, 4}, {1, 1, 2, 4}, {1, 1, 2, 4}});
+}
+
+// A scale of zero is not the same as none.
+TEST(OnnxDowngrade, AttentionOfScaleZeroIsUniform) {
+  expect_same_when_read(small_attention({{"scale", 0.0}}, 3, 2).graph,
+                        {{1, 1, 3, 4}, {1, 1, 2, 4}, {1, 1, 2, 4}});
+}
+
 TEST(OnnxDowngrade, RotaryEmbeddingAtEveryOpset) {
   PACKLIGHT_NEEDS(oracle_python());
   Builder b;

@@ -6,6 +6,7 @@
 
 #include "codec/tile.h"
 #include "deploy/onnx_checks.h"
+#include "error_code.h"
 #include "exec/executor.h"
 #include "exec/tensor_compare.h"
 #include "import/onnx.h"
@@ -107,6 +108,22 @@ TEST(OnnxWriter, NarrowCodesUsedOtherwiseStayInt8) {
   const onnx::ModelProto model = read_model(folder / "m.onnx");
   for (const onnx::TensorProto& tensor : model.graph().initializer())
     if (tensor.name() != "scale") EXPECT_EQ(tensor.data_type(), onnx::TensorProto::INT8);
+}
+
+TEST(OnnxWriter, CodesThatFourBitsDoNotHoldAreRefused) {
+  for (const int code : {-9, -8, 7, 8}) {
+    Builder b;
+    const ValueId codes = b.weight("codes", at::full({4}, code, at::kChar));
+    b.graph.outputs = b.node("DequantizeLinear", {codes, b.weight("scale", at::ones({}))}, {"y"},
+                             {{"bits", int64_t{4}}}, {4});
+    TempDir folder;
+    const auto write = [&] { deploy::write_onnx(b.graph, folder / "m.onnx"); };
+    if (code == -8 || code == 7)
+      EXPECT_NO_THROW(write());
+    else
+      test::expect_error(ErrorCode::kInvalidArgument, {"'codes'", std::to_string(code), "[-8, 7]"},
+                         write);
+  }
 }
 
 // x W^T and an embedding, W in tiles; 80 columns, so that the last group is a short one.

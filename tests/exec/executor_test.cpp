@@ -160,6 +160,34 @@ TEST(ExecutorTest, ErrorsNameTheNode) {
       contains(error_of([&] { Executor e(unknown); }), "operator 'Frobnicate' is not implemented"));
 }
 
+// As the body declares it, dimensions that are not known 0.
+TEST(ExecutorTest, ALoopThatNeverRunsScansNothing) {
+  for (const bool declared : {true, false}) {
+    auto body = std::make_shared<Graph>();
+    body->add_input("i", ElementType::kI64, {});
+    const ValueId go_on = body->add_input("go_on", ElementType::kBool, {}),
+                  x = body->add_input("x", ElementType::kF32, {std::string("n"), 3});
+    const ValueId y = body->add_node("Relu", "relu", {x}, {"y"}, {}, "")[0];
+    body->value(y).type = ElementType::kF32;
+    if (declared) body->value(y).shape = graph::Shape{std::string("n"), 3};
+    body->outputs = {go_on, y};
+    Graph net;
+    const ValueId trips = net.add_input("trips", ElementType::kI64, {}),
+                  outer = net.add_input("x", ElementType::kF32, {std::string("n"), 3});
+    net.outputs =
+        net.add_node("Loop", "loop", {trips, graph::kNone, outer}, {"all"}, {{"body", body}}, "");
+    net.node(0).captures = 1;
+    Executor executor(net);
+    const auto run = [&] {
+      return executor.run({{"trips", at::scalar_tensor(0, at::kLong)}, {"x", at::ones({2, 3})}});
+    };
+    if (declared)
+      EXPECT_EQ(run().at("all").sizes(), (at::IntArrayRef{0, 0, 3}));
+    else
+      EXPECT_TRUE(contains(error_of(run), "'y'"));
+  }
+}
+
 TEST(DenseWeightTest, DecodesInParallelAndKeepsIntegers) {
   const at::Tensor values = noise({70, 64}, 3);
   const auto blocks =

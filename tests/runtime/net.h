@@ -70,6 +70,12 @@ class Net {
     network_->values[id].constant->record.dtype = codec::DType::kBool;
     return id;
   }
+  // Lists a constant as an input, too: what it is unless something is given.
+  int32_t replaceable(int32_t constant) {
+    network_->inputs.push_back(constant);
+    return constant;
+  }
+  io::NetworkValue& at(int32_t value) { return network_->values[value]; }
   // A packed weight of that shape, whose first dimension is its rows.
   int32_t packed(codec::EncodedTensor tiles, std::vector<int64_t> dims) {
     const int32_t id = value("packed" + std::to_string(network_->values.size()));
@@ -103,8 +109,6 @@ class Net {
     return nodes(op, std::move(inputs), {true}, std::move(attributes), domain)[0];
   }
   io::NetworkNode& last() { return network_->nodes.back(); }
-  // A constant that the caller may replace.
-  void also_input(int32_t constant) { network_->inputs.push_back(constant); }
   // What its maker says of a value.
   int32_t declare(int32_t value, std::vector<io::NetworkDim> shape) {
     network_->values[value].dtype = codec::DType::kF32;

@@ -7,6 +7,7 @@
 
 #include "error_code.h"
 #include "runtime/net.h"
+#include "runtime/network/fused_activation.h"
 
 namespace packlight::runtime {
 namespace {
@@ -339,66 +340,144 @@ TEST(NetworkFuseTest, BoundsThatAreNoConstantsStayANode) {
   EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
 }
 
-// They trust what fuse() wrote: a file cannot bring its own.
-TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
-  for (const bool nested : {false, true}) {
-    Net net;
-    const int32_t x = net.input("x", any_shape(4));
-    const int32_t y = net.node("Int8Conv", {x}, {}, "packlight");
-    Net outer;
-    if (nested) {
-      const int32_t condition = outer.boolean(true);
-      outer.node("If", {condition, outer.input("x", any_shape(4))},
-                 {{"then_branch", net.graph({y})}, {"else_branch", net.graph({y})}});
-      outer.last().captures = 1;
-    }
-    test::expect_error(ErrorCode::kUnsupported, {"Int8Conv", "packlight"}, [&] {
-      (nested ? outer : net).finish(nested ? outer.last().outputs[0] : y);
-    });
-  }
-}
-
-// A value that is a constant unless the caller gives another may be anything.
-TEST(NetworkFuseTest, DefaultsOfInputsAreNoConstants) {
+// A constant that is an input, too, may be given another value.
+TEST(NetworkFuseTest, ConstantsThatMayBeGivenAreNotFused) {
   Net net;
-  const int32_t x = net.input("x", any_shape(4));
+  const int32_t x = net.input("x", any_shape(4)),
+                high = net.replaceable(net.constant<float>({6}, {}));
   const int32_t y = net.node("Conv", {x, net.constant<float>({1}, {1, 1, 1, 1})});
-  const int32_t high = net.constant<float>({6}, {});
-  net.also_input(high);
   Engine engine = net.finish(net.node("Clip", {y, net.constant<float>({-1}, {}), high}));
   Floats in{codec::DType::kF32, {1, 1, 1, 3}, {3, -5, 1}}, bound{codec::DType::kF32, {}, {2}};
   engine.run(std::vector{in.view(), bound.view()});
   EXPECT_EQ(result(engine), (std::vector<float>{2, -1, 1}));
+
+  Quantized q(true, 2, uint8_t{131}, {1, 0, 0, 1}, {2, 2}, {1.f}, 1);
+  q.net.replaceable(q.scale);
+  Engine rounds = q.net.finish(q.net.node("MatMul", {q.rounded, q.weight}));
+  Floats halves{codec::DType::kF32, {1, 2}, {0.6f, -1.2f}}, half{codec::DType::kF32, {}, {0.5f}};
+  rounds.run(std::vector{halves.view(), half.view()});
+  EXPECT_EQ(result(rounds), (std::vector<float>{0.5f, -1}));
 }
 
-TEST(NetworkFuseTest, ScalesThatTheCallerMayGiveAreNotFused) {
-  Quantized q(true, 4, uint8_t{131}, {1}, {1, 1, 1, 1}, {1.f}, 0);
-  q.net.also_input(q.scale);
-  Engine engine = q.net.finish(q.net.node("Conv", {q.rounded, q.weight}));
-  const auto ops = operators_of(engine);
-  EXPECT_EQ(std::count(ops.begin(), ops.end(), "QuantizeLinear"), 1);
-}
-
-// Where rank or type of what is rounded is not known, a kernel for codes might not take it.
-TEST(NetworkFuseTest, ValuesOfUnknownShapeAreMultipliedAsFloats) {
-  Quantized q(true, 1, uint8_t{131}, {1, 2, 3, 4, 5, 6}, {2, 3}, {1.f}, 1,
-              [](Net& net, int32_t x) { return net.node("Relu", {x}); });
+// What If and Loop make has a type and a rank that nobody may know before.
+TEST(NetworkFuseTest, ValuesOfUnknownTypeAndRankAreLeftAsTheyAre) {
+  Quantized q(true, 2, uint8_t{128}, {1, 2, 3, 4}, {2, 2}, {1.f}, 1);
+  q.net.at(q.x).shape.reset();
   Engine engine = q.net.finish(q.net.node("MatMul", {q.rounded, q.weight}));
-  Floats in{codec::DType::kF32, {2}, {Quantized::kScale * 10, Quantized::kScale * 20}};
-  const std::vector<float> got = q.run(engine, in);
-  ASSERT_EQ(got.size(), 3u);  // a product of vectors has one dimension fewer
-  for (size_t i = 0; i < 3; ++i)
-    EXPECT_FLOAT_EQ(got[i], Quantized::kScale * static_cast<float>(10 * (i + 1) + 20 * (i + 4)));
+  Floats in{codec::DType::kF32, {2}, {0.17f, 0.34f}};
+  engine.run(std::vector{in.view()});
+  ASSERT_EQ(engine.output(0).dims, (Dims{2}));
+  ASSERT_NO_FATAL_FAILURE(
+      expect_near(result(engine), {0.17f + 3 * 0.34f, 2 * 0.17f + 4 * 0.34f}, 1e-5));
+
+  for (const bool known : {false, true}) {
+    Quantized rounding(true, 1, uint8_t{0}, {1}, {1}, {1.f}, 0);
+    rounding.net.at(rounding.x).shape.reset();
+    rounding.net.at(rounding.x).dtype.reset();
+    if (known) rounding.net.at(rounding.x).dtype = codec::DType::kI32;
+    Engine rounds = rounding.net.finish(rounding.rounded);
+    test::Elements<int32_t> integers{codec::DType::kI32, {2}, {1, 2}};
+    rounds.run(std::vector{integers.view()});
+    ASSERT_NO_FATAL_FAILURE(expect_near(result(rounds), {59 * 0.017f, 118 * 0.017f}, 1e-5));
+  }
 }
 
-// What a window says that cannot be is refused by name, when shapes are planned.
-TEST(NetworkFuseTest, AWindowThatCannotBeIsRefusedAtItsNode) {
+// A window that breaks a rule is refused by the node's name, as that of any Conv.
+TEST(NetworkFuseTest, AnErrorOfAQuantizedLayerNamesIt) {
   Quantized q(true, 4, uint8_t{131}, {1}, {1, 1, 1, 1}, {1.f}, 0);
   const int32_t y = q.net.node("Conv", {q.rounded, q.weight}, {{"strides", Dims{1, 1, 1}}});
-  Engine engine = q.net.finish(y);
-  test::expect_error(ErrorCode::kInvalidArgument, {"Conv", "strides"}, [&] {
+  test::expect_error(ErrorCode::kInvalidArgument, {"[runtime] node 'Conv", "strides has 3"}, [&] {
+    Engine engine = q.net.finish(y);
     q.run(engine, random_input({1, 1, 2, 2}, 1));
   });
+}
+
+// Nodes that only fuse() makes are none of a file's, nor of a subgraph's.
+TEST(NetworkFuseTest, FusedNodesOfAFileAreRefused) {
+  const auto expect_refused = [](const std::string& op, const auto& finish) {
+    test::expect_error(ErrorCode::kUnsupported, {"packlight." + op, "not implemented"}, finish);
+  };
+  for (const char* op : {"Conv", "Int8Conv", "Int8MatMul", "RoundToCodes"}) {
+    const auto add = [op](Net& net) {
+      const int32_t one = net.constant<float>({1}, {1, 1, 1, 1});
+      return net.node(op, {one, one}, {{"x_scale", 1.0}, {"x_zero", int64_t{0}}}, "packlight");
+    };
+    Net net;
+    expect_refused(op, [&] { net.finish(add(net)); });
+    Net branch, choice;
+    const auto graph = branch.graph({add(branch)});
+    expect_refused(op, [&] {
+      choice.finish(choice.node("If", {choice.boolean(true)},
+                                {{"then_branch", graph}, {"else_branch", graph}}));
+    });
+  }
+}
+
+// The shape that a fused operator gives for inputs of those shapes.
+Dims shape_of(const std::string& op, const Attributes& attributes, std::vector<Tensor> inputs) {
+  io::NetworkNode node;
+  node.name = "layer";
+  node.op = op;
+  node.attributes = attributes;
+  std::vector<const Tensor*> pointers;
+  for (const Tensor& input : inputs) pointers.push_back(&input);
+  std::vector<Tensor> outputs(1);
+  node.outputs = {0};
+  infer(*find_operator(op, "packlight"), node, pointers, outputs);
+  return outputs[0].dims;
+}
+
+std::vector<Tensor> int8_inputs(Dims x, Dims quads, int64_t outputs) {
+  using codec::DType;
+  return {{DType::kF32, std::move(x), nullptr, nullptr},
+          {DType::kI8, std::move(quads), nullptr, nullptr},
+          {DType::kI32, {outputs}, nullptr, nullptr},
+          {DType::kF32, {outputs}, nullptr, nullptr}};
+}
+
+// Operators rely on what they are given, so they check it.
+TEST(NetworkFuseTest, FusedNodesAreChecked) {
+  const auto conv = [](Dims weight, int64_t quads, Dims x, double scale = 0.5, int64_t zero = 3,
+                       Attributes attributes = {}) {
+    attributes.insert({"weight_shape", weight});
+    attributes.insert({"x_scale", scale});
+    attributes.insert({"x_zero", zero});
+    return shape_of("Int8Conv", attributes, int8_inputs(x, {weight[0], quads}, weight[0]));
+  };
+  const Dims weight{2, 3, 1, 1}, x{1, 3, 2, 2};
+  EXPECT_EQ(conv(weight, 4, x), (Dims{1, 2, 2, 2}));
+  EXPECT_EQ(conv({1, 4, 1, 1, 1}, 4, {1, 4, 1, 2, 2}), (Dims{1, 1, 1, 2, 2}));
+  const auto refused = [](std::initializer_list<std::string> parts, const auto& fn) {
+    test::expect_error(ErrorCode::kInvalidArgument, parts, fn);
+  };
+  refused({"Int8Conv", "[2, 3]", "[2, 4]"}, [&] { conv(weight, 3, x); });
+  refused({"scale 0"}, [&] { conv(weight, 4, x, 0); });
+  refused({"nan"}, [&] { conv(weight, 4, x, std::nan("")); });
+  refused({"zero point 300"}, [&] { conv(weight, 4, x, 0.5, 300); });
+  const std::string no_kernel = "no kernel";
+  // Its kernels go over two axes, ...
+  refused({no_kernel}, [&] { conv({1, 4, 2, 1, 1}, 8, {1, 4, 2, 1, 1}); });
+  refused({no_kernel}, [&] {
+    conv({1, 4, 1, 1, 1}, 4, {1, 4, 3, 1, 1}, 1, 0, {{"strides", Dims{2, 1, 1}}});
+  });
+  refused({no_kernel}, [&] {
+    conv({1, 4, 1, 1, 1}, 4, {1, 4, 1, 1, 1}, 1, 0,
+         {{"strides", Dims{2, 1, 1}}, {"pads", Dims{1, 0, 0, 0, 0, 0}}});
+  });
+  // ... and a sum has terms, but not more than 32 bits hold.
+  refused({no_kernel}, [&] { conv({1, 0, 1, 1}, 0, {1, 0, 4, 4}); });
+  refused({no_kernel}, [&] { conv({1, 1 << 16, 1, 1}, 1 << 16, {1, 1 << 16, 1, 1}); });
+  const auto matmul = [](int64_t inner, int64_t zero = 0) {
+    return shape_of("Int8MatMul", {{"inner", inner}, {"x_scale", 1.0}, {"x_zero", zero}},
+                    int8_inputs({3, inner}, {inner / 4, 4 * 2}, 2));
+  };
+  EXPECT_EQ(matmul(1 << 14), (Dims{3, 2}));
+  refused({"Int8MatMul", "262144"}, [&] { matmul(1 << 18); });
+  refused({"Int8MatMul", "terms"}, [&] { matmul(0); });
+
+  io::NetworkNode activated;
+  activated.attributes["activation"] = int64_t{99};
+  test::expect_error(ErrorCode::kCorrupt, {"99"}, [&] { fused_activation(activated); });
 }
 
 }  // namespace

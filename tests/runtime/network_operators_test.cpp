@@ -352,6 +352,51 @@ TEST(NetworkOperatorsTest, SizesAreBounded) {
   EXPECT_EQ(result<int64_t>(wraps)[0], INT64_MIN);
 }
 
+// Sums of depthwise products wrap, as all sums of integers do.
+TEST(NetworkOperatorsTest, DepthwiseSumsWrap) {
+  constexpr int64_t kTaps = 40000;
+  Net net;
+  const std::vector<uint8_t> most(2 * kTaps, 255);
+  const int32_t x = net.constant(most, {1, 2, 1, kTaps}), w = net.constant(most, {2, 1, 1, kTaps});
+  Engine engine = net.finish(net.node("ConvInteger", {x, w}, ints({{"group", 2}})));
+  engine.run({});
+  const auto want = static_cast<int32_t>(static_cast<uint32_t>(kTaps * 255 * 255));
+  EXPECT_EQ(result<int32_t>(engine), (std::vector<int32_t>{want, want}));
+}
+
+// A window of more elements than 64 bits count.
+TEST(NetworkOperatorsTest, AveragesOverHugeWindows) {
+  constexpr int64_t kSide = int64_t{1} << 21;
+  Net net;
+  const int32_t x = net.input("x", {{1, ""}, {1, ""}, {1, ""}, {1, ""}, {1, ""}});
+  Attributes attributes = ints({{"count_include_pad", 1}});
+  attributes["kernel_shape"] = std::vector<int64_t>(3, kSide);
+  attributes["pads"] = std::vector<int64_t>{kSide - 1, kSide - 1, kSide - 1, 0, 0, 0};
+  Engine engine = net.finish(net.node("AveragePool", {x}, attributes));
+  Floats in = counting({1, 1, 1, 1, 1});
+  engine.run(std::vector{in.view()});
+  EXPECT_EQ(result(engine)[0], 0x1p-63f);
+}
+
+template <class T, class E>
+T power(T base, E exponent) {
+  Net net;
+  const int32_t x = net.constant<T>({base}, {1}), y = net.constant<E>({exponent}, {1});
+  Engine engine = net.finish(net.node("Pow", {x, y}));
+  engine.run({});
+  return result<T>(engine)[0];
+}
+
+// Only the result has the type of the base.
+TEST(NetworkOperatorsTest, ExponentsKeepTheirType) {
+  EXPECT_EQ((power<uint8_t, int32_t>(3, -1)), 0);
+  EXPECT_EQ((power<int32_t, int64_t>(2, (int64_t{1} << 32) + 1)), 0);
+  EXPECT_EQ((power<int64_t, int32_t>(-3, 3)), -27);
+  EXPECT_EQ((power<int32_t, uint8_t>(2, 200)), 0);
+  EXPECT_EQ((power<float, int64_t>(-1, 16777217)), -1);
+  EXPECT_EQ((power<float, int32_t>(1.5f, 2)), 2.25f);
+}
+
 // More than a process can address: an error each time, and no plan without memory behind it.
 TEST(NetworkEngineTest, MemoryThatIsNotThere) {
   Net net;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "runtime/network/convolution_bands.h"
+#include "runtime/network/elementwise.h"
 #include "runtime/network/matrix_product.h"
 
 namespace packlight::runtime {
@@ -62,6 +63,13 @@ void copy_row(const Window& window, const T* image, int64_t tap, int64_t first, 
   std::fill(out + (to - first), out + length, T{});
 }
 
+// y + factor * x
+template <class T>
+T multiplied_and_added(T y, T factor, T x) {
+  return static_cast<T>(static_cast<Wrapping<T>>(y) +
+                        static_cast<Wrapping<T>>(factor) * static_cast<Wrapping<T>>(x));
+}
+
 // y += one plane under one kernel.
 template <class T>
 void convolve_plane(const Window& window, const T* x, const T* weight, T* y) {
@@ -77,9 +85,11 @@ void convolve_plane(const Window& window, const T* x, const T* weight, T* y) {
                    const T* from = x + offset + start;
                    T* to = y + column + shift;
                    if (stride == 1) {
-                     for (int64_t i = 0; i < count; ++i) to[i] += factor * from[i];
+                     for (int64_t i = 0; i < count; ++i)
+                       to[i] = multiplied_and_added(to[i], factor, from[i]);
                    } else {
-                     for (int64_t i = 0; i < count; ++i) to[i] += factor * from[i * stride];
+                     for (int64_t i = 0; i < count; ++i)
+                       to[i] = multiplied_and_added(to[i], factor, from[i * stride]);
                    }
                  });
   });

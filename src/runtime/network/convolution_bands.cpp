@@ -17,10 +17,13 @@ bool is_pointwise(const Window& window) {
   return pointwise;
 }
 
+bool is_flat(const Window& window) {
+  return window.axes[0].kernel == 1 && window.image[0] == 1 && window.stops[0] == 1 &&
+         window.begin[0] == 0;
+}
+
 bool fits_bands(const Convolution& it, int64_t channels) {
   const Window& window = it.window;
-  const bool flat = window.axes[0].kernel == 1 && window.image[0] == 1 && window.stops[0] == 1 &&
-                    window.begin[0] == 0;
   const auto reach = [&](size_t axis, double stops) {
     const WindowAxis& at = window.axes[axis];
     return stops + static_cast<double>(at.kernel) * static_cast<double>(at.dilation) /
@@ -31,7 +34,7 @@ bool fits_bands(const Convolution& it, int64_t channels) {
       static_cast<double>(std::min(window.axes[2].stride, window.axes[2].kernel));
   const double elements = static_cast<double>(channels) * phases * reach(1, 1) *
                           reach(2, static_cast<double>(window.stops[2]));
-  return flat && elements <= kMostBandElements;
+  return is_flat(window) && elements <= kMostBandElements;
 }
 
 std::vector<BandPart> band_parts(const Convolution& it, int64_t count, int64_t length, int64_t unit,

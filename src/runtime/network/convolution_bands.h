@@ -25,7 +25,10 @@ inline int64_t parts_of(int64_t count, int64_t unit, int64_t parts) {
 // Whether the whole window is one tap that stops at every element: its image needs no band.
 bool is_pointwise(const Window& window);
 
-// Whether convolve_bands() takes it: two axes, and padding that is not beyond all proportion.
+// Whether the window moves over two axes at most: the first of the three does nothing.
+bool is_flat(const Window& window);
+
+// Whether convolve_bands() takes it: a flat window, and padding that is not beyond all proportion.
 bool fits_bands(const Convolution& it, int64_t channels);
 
 // A part of a convolution: of one group of an image, what maps [map, map_end) make of the stop rows

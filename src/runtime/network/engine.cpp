@@ -1,5 +1,6 @@
 #include "runtime/network/engine.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -48,6 +49,22 @@ std::unique_ptr<std::byte[]> memory_for(const Tensor& tensor) {
   return std::make_unique_for_overwrite<std::byte[]>(std::max<uint64_t>(tensor.bytes(), 1));
 }
 
+// One of what a loop that never ran collects none of: dimensions that only a run tells are 0.
+Tensor nothing(const io::NetworkNode& node, const io::NetworkValue& declared) {
+  if (declared.constant && !declared.constant->is_packed())
+    return constant_tensor(*declared.constant);
+  if (!declared.dtype || !declared.shape) {
+    fail(ErrorCode::kUnsupported,
+         "{}: the loop never ran, and nothing says of what type and shape the empty output '{}' is",
+         node.label(), declared.name);
+  }
+  Tensor tensor;
+  tensor.dtype = *declared.dtype;
+  for (const io::NetworkDim& dim : *declared.shape)
+    tensor.dims.push_back(std::max<int64_t>(0, dim.value));
+  return tensor;
+}
+
 // What a loop collects of one output, iteration after iteration.
 struct Scan {
   OwnTensor all;
@@ -64,12 +81,10 @@ struct Scan {
     all.bytes.insert(all.bytes.end(), one.data, one.data + one.bytes());
   }
 
-  Tensor stacked(const io::NetworkNode& node, int64_t iterations) const {
-    if (!any) {
-      fail(ErrorCode::kUnsupported, "{}: an output collects nothing: the loop never ran",
-           node.label());
-    }
-    Tensor tensor = all.view();
+  // declared: the value of the body that is collected, for a loop that never ran.
+  Tensor stacked(const io::NetworkNode& node, int64_t iterations,
+                 const io::NetworkValue& declared) const {
+    Tensor tensor = any ? all.view() : nothing(node, declared);
     tensor.dims.insert(tensor.dims.begin(), iterations);
     return tensor;
   }
@@ -80,7 +95,7 @@ struct Scan {
 void check_operators(const io::Network& network) {
   for (const io::NetworkNode& node : network.nodes) {
     const bool known = is_control(node) || find_operator(node.op, node.domain) != nullptr;
-    if (!known || node.domain == kFusedDomain) {  // those are the engine's own, and no file's
+    if (!known || node.domain == kFusedDomain) {
       fail(ErrorCode::kUnsupported, "{}: operator '{}{}{}' is not implemented", node.label(),
            node.domain, node.domain.empty() ? "" : ".", node.op);
     }
@@ -91,8 +106,17 @@ void check_operators(const io::Network& network) {
   }
 }
 
+namespace {
+
+std::shared_ptr<const io::Network> checked(std::shared_ptr<const io::Network> network) {
+  check_operators(*network);
+  return network;
+}
+
+}  // namespace
+
 Engine::Engine(std::shared_ptr<const io::Network> network, std::shared_ptr<base::ThreadPool> pool)
-    : Engine(fuse((check_operators(*network), std::move(network))), std::move(pool)) {}
+    : Engine(fuse(checked(std::move(network))), std::move(pool)) {}
 
 Engine::Engine(FusedNetwork fused, std::shared_ptr<base::ThreadPool> pool)
     : network_(std::move(fused.network)),
@@ -201,6 +225,27 @@ void Engine::run(std::span<const Tensor> inputs) {
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
   for (const int32_t id : network_->outputs) expect_dense(id);
+}
+
+const Tensor& Engine::output(size_t index) const {
+  if (plan_.slots.empty()) {
+    fail(ErrorCode::kInvalidArgument, "[runtime] output {} of network '{}': no run has made it",
+         index, network_->name);
+  }
+  return plan_.slots[network_->outputs[index]].tensor;
+}
+
+bool Engine::makes(const std::byte* data) const {
+  const std::vector<int32_t>& given = network_->inputs;
+  return !plan_.slots.empty() &&
+         std::any_of(network_->outputs.begin(), network_->outputs.end(), [&](int32_t id) {
+           const Plan::Slot& slot = plan_.slots[id];
+           const bool kept = network_->values[slot.root].constant ||
+                             std::find(given.begin(), given.end(), slot.root) != given.end();
+           const auto from = reinterpret_cast<uintptr_t>(slot.tensor.data),
+                      at = reinterpret_cast<uintptr_t>(data);
+           return !kept && at >= from && at - from < slot.tensor.bytes();
+         });
 }
 
 // What leaves a network has elements.
@@ -332,8 +377,11 @@ void Engine::run_loop(const io::NetworkNode& node, std::span<const Tensor* const
   }
   for (size_t i = 0; i < carried && i < node.outputs.size(); ++i)
     copy_to(node.outputs[i], values[i].view());
-  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s)
-    copy_to(node.outputs[carried + s], scans[s].stacked(node, iteration));
+  for (size_t s = 0; s < scanned && carried + s < node.outputs.size(); ++s) {
+    const int32_t made = body.network().outputs[1 + carried + s];
+    copy_to(node.outputs[carried + s],
+            scans[s].stacked(node, iteration, body.network().values[made]));
+  }
 }
 
 }  // namespace packlight::runtime

@@ -13,7 +13,7 @@
 namespace packlight::runtime {
 
 // Errors: Unsupported naming the first node, those of subgraphs included, whose operator is not
-// implemented, or is of kFusedDomain.
+// implemented, or is one that only fuse() makes.
 void check_operators(const io::Network& network);
 
 // Runs a network on the CPU. Memory besides the network's constants is one arena, planned for the
@@ -29,10 +29,16 @@ class Engine {
   const io::Network& network() const { return *network_; }
 
   // inputs: one for each of network().inputs, in order, with data. Outputs stay valid until the
-  // next run. Errors: InvalidArgument for a type or shape that contradicts the network's, or that
-  // an operator refuses; OutOfMemory; Unsupported where an output is a packed weight.
+  // next run; those that are inputs in another shape lie in the memory of these. Errors:
+  // InvalidArgument for a type or shape that contradicts the network's, or that an operator
+  // refuses; OutOfMemory; Unsupported where an output is a packed weight.
   void run(std::span<const Tensor> inputs);
-  const Tensor& output(size_t index) const { return plan_.slots[network_->outputs[index]].tensor; }
+  // Of the last run, which must have succeeded: InvalidArgument where there is none.
+  const Tensor& output(size_t index) const;
+
+  // Whether the memory is that of an output which the next run writes over or gives back: of any
+  // but those that lie in an input or a constant.
+  bool makes(const std::byte* data) const;
 
   // Plans for inputs of these types and shapes, as a run does; their data is not looked at. Errors:
   // as run().

@@ -6,7 +6,8 @@
 
 namespace packlight::runtime {
 
-// The operators that fuse() makes are in this domain; no file has them.
+// The operators that fuse() makes are in this domain. No file has them: an engine refuses a network
+// that comes with such nodes.
 //   Conv: with an activation
 //   Int8Conv, Int8MatMul: of a value that becomes codes on the way in, with weights that are codes
 //     (x, quads, start, scale, bias, factors: runtime/network/int8_products.h)

@@ -1,12 +1,12 @@
 #include "runtime/network/fuse_int8.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
 
 #include "packlight/error.h"
 #include "runtime/network/fuse.h"
-#include "runtime/network/fused_activation.h"
 #include "runtime/network/int8_products.h"
 
 namespace packlight::runtime {
@@ -15,17 +15,6 @@ namespace {
 using codec::DType;
 using io::NetworkNode;
 using io::TensorRecord;
-
-// Products of an unsigned by a signed code whose sum, less as many of the zero point, is below
-// 2^31.
-constexpr int64_t kMostTerms = (int64_t{1} << 31) / (2 * 255 * 128);
-
-// A dense constant, or null.
-const TensorRecord* constant_of(const io::Network& network, int32_t value) {
-  if (value == io::kNoValue || !is_constant(network, value)) return nullptr;
-  const auto& constant = network.values[value].constant;
-  return constant && !constant->is_packed() ? &constant->record : nullptr;
-}
 
 int32_t input_of(const NetworkNode& node, size_t index) {
   return index < node.inputs.size() ? node.inputs[index] : io::kNoValue;
@@ -153,8 +142,8 @@ bool vector_or_none(const io::Network& network, int32_t value, int64_t columns) 
          record->shape == std::vector<int64_t>{columns};
 }
 
-// Of a window that cannot be, planning says at which node.
-bool has_kernel(const NetworkNode& node, const std::vector<int64_t>& kernel) {
+// False, too, for a window that breaks a rule: planning refuses it, by the node's name.
+bool window_fits_codes(const NetworkNode& node, const std::vector<int64_t>& kernel) {
   try {
     return fits_codes(operators::read_window(operators::window_attributes(node), kernel));
   } catch (const Error&) {
@@ -172,8 +161,8 @@ std::optional<uint64_t> fuse_conv(io::Network& network, NetworkNode& node, const
   const int64_t maps = shape[0], channels = shape[1],
                 taps = std::accumulate(shape.begin() + 2, shape.end(), int64_t{1},
                                        std::multiplies<>());
-  if (channels * taps > kMostTerms || channels * taps == 0 || maps == 0) return {};
-  if (!has_kernel(node, {shape.begin() + 2, shape.end()})) return {};
+  if (!fits_sum(channels * taps) || maps == 0) return {};
+  if (!window_fits_codes(node, {shape.begin() + 2, shape.end()})) return {};
   const auto code = [&codes = weight.codes, channels, taps](int64_t map, int64_t term) {
     return element<int8_t>(codes, map * channels * taps + term);
   };
@@ -205,7 +194,7 @@ std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, con
   if (shape.size() != 2 || !check_dims(shape).empty()) return {};
   const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
   if (weight.scale.elements() != 1 && weight.axis != (transposed ? 0 : 1)) return {};
-  if (inner > kMostTerms || inner == 0 || columns == 0) return {};
+  if (!fits_sum(inner) || columns == 0) return {};
   const auto code = [&codes = weight.codes, inner, columns, transposed](int64_t column,
                                                                         int64_t term) {
     return element<int8_t>(codes, transposed ? column * inner + term : term * columns + column);
@@ -226,6 +215,15 @@ std::optional<uint64_t> fuse_matmul(io::Network& network, NetworkNode& node, con
 
 }  // namespace
 
+const TensorRecord* constant_of(const io::Network& network, int32_t value) {
+  if (value == io::kNoValue) return nullptr;
+  const auto& constant = network.values[value].constant;
+  if (!constant || constant->is_packed()) return nullptr;
+  const bool may_be_given =
+      std::find(network.inputs.begin(), network.inputs.end(), value) != network.inputs.end();
+  return may_be_given ? nullptr : &constant->record;
+}
+
 Producers::Producers(const io::Network& network)
     : network_(network), by_value_(network.values.size(), io::kNoValue) {
   for (size_t i = 0; i < network.nodes.size(); ++i) {
@@ -243,7 +241,10 @@ const NetworkNode* Producers::node(int32_t value, std::string_view op) const {
 }
 
 bool is_float(const io::Network& network, int32_t value) {
-  return value != io::kNoValue && network.values[value].dtype.value_or(DType::kF32) == DType::kF32;
+  if (value == io::kNoValue) return false;
+  const TensorRecord* constant = constant_of(network, value);
+  return constant != nullptr ? constant->dtype == DType::kF32
+                             : network.values[value].dtype == DType::kF32;
 }
 
 std::optional<RoundedValue> rounded_value(const io::Network& network, const Producers& producers,
@@ -318,12 +319,12 @@ std::optional<uint64_t> fuse_int8(io::Network& network, const Producers& produce
     return fuse_conv(network, node,
                      before_factors(network, producers, *x, shape[1], shape.size() - 2), *weight);
   }
-  const auto& source = network.values[x->source];
-  if (shape.size() != 2 || !source.shape || source.shape->size() < 2) return {};
+  if (shape.size() != 2) return {};
   const bool transposed = gemm && node.integer("transB", 0) != 0;
   const int64_t inner = shape[transposed ? 1 : 0], columns = shape[transposed ? 0 : 1];
-  const bool plain = matmul || (node.number("alpha", 1) == 1 && node.number("beta", 1) == 1 &&
-                                node.integer("transA", 0) == 0 &&
+  const auto& source = network.values[x->source].shape;
+  const bool plain = matmul || (source && source->size() == 2 && node.number("alpha", 1) == 1 &&
+                                node.number("beta", 1) == 1 && node.integer("transA", 0) == 0 &&
                                 vector_or_none(network, input_of(node, 2), columns));
   if (!plain) return {};
   return fuse_matmul(network, node, before_factors(network, producers, *x, inner, 0), *weight,

@@ -9,6 +9,10 @@
 // whose weight is codes behind a DequantizeLinear.
 namespace packlight::runtime {
 
+// A dense constant that is the same in every run; null for anything else. One that is an input,
+// too, is only what the input is unless something is given.
+const io::TensorRecord* constant_of(const io::Network& network, int32_t value);
+
 // A network's nodes by the values that they make.
 class Producers {
  public:
@@ -21,7 +25,7 @@ class Producers {
   std::vector<int32_t> by_value_;
 };
 
-// Whether it is known to be of F32.
+// Whether a value is known to be dense F32.
 bool is_float(const io::Network& network, int32_t value);
 
 // A value that was rounded to codes: what it was before, and by which scale and zero point. The

@@ -1,8 +1,9 @@
 #include "runtime/network/fused_activation.h"
 
-#include <algorithm>
 #include <cstring>
 #include <limits>
+
+#include "runtime/network/fuse_int8.h"
 
 namespace packlight::runtime {
 namespace {
@@ -21,13 +22,12 @@ float number_of(const io::NetworkNode& node, std::string_view attribute, double 
 std::optional<float> bound_of(const io::Network& network, const io::NetworkNode& node, size_t index,
                               float fallback) {
   if (index >= node.inputs.size() || node.inputs[index] == io::kNoValue) return fallback;
-  const auto& constant = network.values[node.inputs[index]].constant;
-  if (!is_constant(network, node.inputs[index]) || constant->is_packed() ||
-      constant->record.dtype != codec::DType::kF32 ||
-      constant->record.bytes.size() != sizeof(float))
+  const io::TensorRecord* constant = constant_of(network, node.inputs[index]);
+  if (constant == nullptr || constant->dtype != codec::DType::kF32 ||
+      constant->bytes.size() != sizeof(float))
     return {};
   float value;
-  std::memcpy(&value, constant->record.bytes.data(), sizeof value);
+  std::memcpy(&value, constant->bytes.data(), sizeof value);
   return value;
 }
 
@@ -39,12 +39,6 @@ std::optional<Activation> clip_of(const io::Network& network, const io::NetworkN
 }
 
 }  // namespace
-
-bool is_constant(const io::Network& network, int32_t value) {
-  const std::vector<int32_t>& inputs = network.inputs;
-  return network.values[value].constant &&
-         std::find(inputs.begin(), inputs.end(), value) == inputs.end();
-}
 
 std::optional<Activation> activation_of(const io::Network& network, const io::NetworkNode& node) {
   if (!node.domain.empty()) return {};

@@ -8,9 +8,6 @@
 // Activations that kernels apply to what they have just computed.
 namespace packlight::runtime {
 
-// Whether a value is a constant that no caller can replace.
-bool is_constant(const io::Network& network, int32_t value);
-
 // What an activation's node does to F32 elements, where the kernels know it and its bounds are
 // constants; nothing for any other node.
 std::optional<kernels::Activation> activation_of(const io::Network& network,

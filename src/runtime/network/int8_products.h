@@ -18,6 +18,13 @@ struct Int8Weights {
 // The bytes of quads that hold `terms` products.
 inline int64_t quads_of(int64_t terms) { return (terms + 3) / 4; }
 
+// Whether so many products of an unsigned by a signed code, less as many of the zero point, stay
+// below 2^31; without any there is nothing to compute.
+inline bool fits_sum(int64_t terms) {
+  constexpr int64_t kMostTerms = (int64_t{1} << 31) / (2 * 255 * 128);
+  return terms > 0 && terms <= kMostTerms;
+}
+
 // Whether convolve_int8() takes a window with such axes: its taps lie close together, so that a
 // band of a row is little more than the row.
 template <class Axes>
@@ -36,13 +43,14 @@ inline uint8_t stored_code(int32_t code) {
 }
 
 // y [batch, maps, stops...] = activation(bias + the convolution of what the codes of x and w stand
-// for). Of one group; quads: [maps, quads of channels, taps].
+// for). Of one group, is_flat(), fits_codes() and fits_sum(); quads: [maps, quads of channels,
+// taps].
 void convolve_int8(const RunCall& call, const Convolution& it, const float* x,
                    const kernels::CodeRange& range, const Int8Weights& weights,
                    const kernels::Activation& activation, float* y);
 
-// y [rows, columns] = activation(bias + a [rows, inner] times the weights). quads: [quads of inner,
-// columns].
+// y [rows, columns] = activation(bias + a [rows, inner] times the weights). fits_sum(inner);
+// quads: [quads of inner, columns].
 void multiply_int8(const RunCall& call, int64_t rows, int64_t columns, int64_t inner,
                    const float* a, const kernels::CodeRange& range, const Int8Weights& weights,
                    const kernels::Activation& activation, float* y);

@@ -1,11 +1,11 @@
-#include "runtime/network/convolution.h"
+#include "runtime/network/convolution_bands.h"
 #include "runtime/network/float_input.h"
 #include "runtime/network/fuse.h"
 #include "runtime/network/fused_activation.h"
 #include "runtime/network/int8_products.h"
 
-// What fuse() makes of several nodes. Their inputs and attributes are those that it writes, and no
-// file's: what is checked are the shapes that come in.
+// What fuse() makes of several nodes. Their inputs and attributes are those that it writes, in no
+// file; but what they are run on comes from one, so shapes are checked again.
 namespace packlight::runtime {
 namespace {
 
@@ -70,7 +70,8 @@ Int8Conv int8_conv_of(const OperatorCall& call) {
   if (!wrong.empty()) call.refuse("weight {}: {}", to_string(weight.dims), wrong);
   Int8Conv it{convolution_of(call, call.input(kX), weight), {}};
   const Convolution& conv = it.convolution;
-  if (conv.groups != 1 || !fits_codes(conv.window.axes))
+  if (conv.groups != 1 || !is_flat(conv.window) || !fits_codes(conv.window.axes) ||
+      !fits_sum(conv.inner()))
     call.refuse("no kernel for this convolution of codes");
   it.weights = weights_of(call, conv.maps,
                           {conv.maps, 4 * quads_of(conv.channels) * conv.window.kernel_size()});
@@ -100,10 +101,11 @@ struct Int8MatMul {
 Int8MatMul int8_matmul_of(const OperatorCall& call) {
   check_float(call, kX);
   const Tensor &a = call.input(kX), &start = call.input(kStart);
-  if (a.rank() < 2 || start.rank() != 1) call.refuse("a factor of shape {}", to_string(a.dims));
+  if (a.rank() < 1 || start.rank() != 1) call.refuse("a factor of shape {}", to_string(a.dims));
   Int8MatMul it{1, start.dims[0], a.dims.back(), {}};
   if (it.inner != call.node.integer(kInner, -1))
     call.refuse("rows of {}, weights for {}", it.inner, call.node.integer(kInner, -1));
+  if (!fits_sum(it.inner)) call.refuse("sums of {} terms", it.inner);
   for (size_t i = 0; i + 1 < a.dims.size(); ++i) it.rows *= a.dims[i];
   it.weights = weights_of(call, it.columns, {quads_of(it.inner), 4 * it.columns});
   return it;

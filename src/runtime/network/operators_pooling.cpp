@@ -197,7 +197,8 @@ void average_pool(const RunCall& call) {
     for (const int64_t d : counts[0]) {
       for (const int64_t h : counts[1]) {
         for (const int64_t w : counts[2])  // a window of padding only averages to zero
-          *out++ /= static_cast<float>(std::max<int64_t>(1, d * h * w));
+          *out++ /=
+              std::max(1.f, static_cast<float>(d) * static_cast<float>(h) * static_cast<float>(w));
       }
     }
   });
