@@ -104,6 +104,7 @@ Json measure(const NetworkBenchFlags& flags) {
   for (const auto& [name, dims] : session.input_shapes()) json["inputs"][name] = dims;
   add_samples(json, "latency_ms", latency, 1e-3);
   json["arena_bytes"] = session.engine().arena_bytes();
+  json["prepared_bytes"] = session.engine().prepared_bytes();
   json["package_bytes"] = session.package().size_bytes();
   json["peak_rss_mb"] = peak_rss_mb();
   if (!flags.profile) return json;
@@ -135,9 +136,11 @@ void bench_network(const NetworkBenchFlags& flags) {
   fmt::print("latency            {:.3f} ms ({:.3f} to {:.3f}, {} runs)\n",
              json["latency_ms"].get<double>(), json["latency_ms_min"].get<double>(),
              json["latency_ms_max"].get<double>(), flags.repetitions);
-  fmt::print("peak resident      {:.1f} MB (package {:.1f} MB, memory plan {:.1f} MB)\n",
-             json["peak_rss_mb"].get<double>(), json["package_bytes"].get<double>() / 1e6,
-             json["arena_bytes"].get<double>() / 1e6);
+  fmt::print(
+      "peak resident      {:.1f} MB (package {:.1f} MB, memory plan {:.1f} MB, prepared weights "
+      "{:.1f} MB)\n",
+      json["peak_rss_mb"].get<double>(), json["package_bytes"].get<double>() / 1e6,
+      json["arena_bytes"].get<double>() / 1e6, json["prepared_bytes"].get<double>() / 1e6);
   if (flags.profile) print_profile(json["profile"]);
 }
 

@@ -80,7 +80,8 @@ class Network(command.CommandTest):
         self.assertEqual([found[part]["ok"] for part in ("checksums", "runtime", "original")], [True] * 3)
         inspected = self.succeed_json("inspect", package, "--input-shape", shape)
         measured = self.succeed_json("bench", package, "--input-shape", shape, "--repetitions", 2, "--threads", 1, "--profile")
-        self.assertEqual(measured["arena_bytes"], inspected["package"]["arena_bytes"])
+        for bytes_of in ("arena_bytes", "prepared_bytes"):
+            self.assertEqual(measured[bytes_of], inspected["package"][bytes_of])
         self.assertEqual(measured["package_bytes"], package.stat().st_size)
         self.assertGreaterEqual(measured["latency_ms"], measured["latency_ms_min"])
         # A node that is several in the package has their names.

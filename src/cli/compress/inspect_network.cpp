@@ -66,7 +66,8 @@ Json package_json(const std::string& path, const graph::Graph& graph) {
                {"size_bytes", package.size_bytes()},
                {"recipe", package.metadata().recipe},
                {"preprocess", package.metadata().preprocess},
-               {"arena_bytes", Json()}};
+               {"arena_bytes", Json()},
+               {"prepared_bytes", Json()}};
   std::vector<runtime::Tensor> inputs;
   for (const graph::ValueId id : graph.inputs) {
     const graph::Value& value = graph.value(id);
@@ -82,6 +83,7 @@ Json package_json(const std::string& path, const graph::Graph& graph) {
   runtime::Engine engine(package.network(), std::make_shared<base::ThreadPool>(1));
   engine.plan(inputs);
   json["arena_bytes"] = engine.arena_bytes();
+  json["prepared_bytes"] = engine.prepared_bytes();
   return json;
 }
 
@@ -143,6 +145,8 @@ void print_network(const std::string& path, const Json& m) {
     const Json& package = m["package"];
     fmt::print("memory plan    {} bytes{}\n", number_text(package["arena_bytes"]),
                package["arena_bytes"].is_null() ? " (--input-shape fixes sizes that vary)" : "");
+    fmt::print("prepared       {} bytes of weights in another order\n",
+               number_text(package["prepared_bytes"]));
     fmt::print("package        format {}, {:.1f} MB, recipe {}, preprocessing {}\n",
                package["format_version"].dump(), package["size_bytes"].get<double>() / 1e6,
                package["recipe"].dump(), package["preprocess"].dump());
