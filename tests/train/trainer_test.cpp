@@ -137,6 +137,19 @@ TEST(TrainerTest, BatchNormalizationKeepsRunningStatisticsUnlessFrozen) {
   }
 }
 
+TEST(TrainerTest, FrozenBatchNormalizationTrainsTheNetworkThatIsEvaluated) {
+  ArchitectureOptions eight = small();
+  eight.height = eight.width = 8;
+  graph::Graph graph = create_architecture("resnet8", eight);
+  Batch batch = pictures(4, 1);
+  batch.inputs["input"] = at::upsample_nearest2d(batch.inputs["input"], {8, 8});
+  const at::Tensor logits = exec::Executor(graph).run(batch.inputs).at("logits");
+  TrainOptions options = sgd(1);
+  options.freeze_bn = true;
+  EXPECT_NEAR(Trainer(graph, options).train_on(batch),
+              loss(options.loss, logits, batch.target).item<double>(), 1e-5);
+}
+
 TEST(TrainerTest, LimitsTheNormOfGradients) {
   TrainOptions options = sgd(1);
   options.clip_norm = 1e-3;

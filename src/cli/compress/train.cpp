@@ -308,7 +308,7 @@ void add_train(CLI::App& app) {
                    "decay of an average of the weights, which is then the result; 0: none")
       ->capture_default_str();
   verb->add_flag("--freeze-bn", flags->freeze_bn,
-                 "batch normalization keeps its running statistics");
+                 "batch normalization uses its running statistics and keeps them");
   verb->add_option("--flip", flags->augment.flip, "pictures: probability of mirroring")
       ->capture_default_str();
   verb->add_option("--shift", flags->augment.shift, "pictures: moved by up to so many pixels")
