@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/fail.h"
+#include "base/interrupt.h"
 #include "graph/weight.h"
 
 namespace packlight::train {
@@ -98,6 +99,10 @@ at::Tensor Trainer::forward(const Batch& batch) {
 }
 
 double Trainer::train_on(const Batch& batch) {
+  // A batch is done whole or not at all: running statistics and Dropout's generator move on in the
+  // middle of it.
+  base::check_interrupt();
+  const base::FinishDespiteInterrupt whole;
   const c10::AutoGradMode gradients(true);
   const at::Tensor value = loss(options_.loss, forward(batch), batch.target);
   const auto number = value.item<double>();

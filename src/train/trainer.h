@@ -58,7 +58,7 @@ class Trainer {
 
   // Gradients of one batch, and every `accumulate` batches an optimizer step. Returns the batch's
   // loss. Errors: those of exec and loss(); InvalidArgument when the loss is not finite (the
-  // weights keep their last state).
+  // weights keep their last state); Interrupted before a batch, never in the middle of one.
   double train_on(const Batch& batch);
 
   // Uses `tensor`, of the same shape, for a weight that is no parameter; the graph keeps its own.

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 
+#include "base/fail.h"
+#include "base/interrupt.h"
 #include "exec/executor.h"
 #include "graph/error_of.h"
 #include "temp_dir.h"
@@ -117,6 +121,27 @@ TEST_P(ResumeTest, AKilledRunGoesOnWithTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Optimizers, ResumeTest,
                          ::testing::Values(OptimizerOptions::Kind::kSgd,
                                            OptimizerOptions::Kind::kAdamW));
+
+// In a process of its own: the interrupt's flag is never taken back.
+TEST(TrainerTest, AnInterruptWaitsForTheWholeBatch) {
+  const auto stands_after_a_whole_batch = [] {
+    graph::Graph graph = create_architecture("mlp", small());
+    Trainer trainer(graph, sgd(2));
+    base::install_interrupt_handler();
+    trainer.watch([](const graph::Node&, std::span<const at::Tensor>) {
+      if (!base::interrupted()) std::raise(SIGINT);
+    });
+    trainer.train_on(pictures(4, 0));
+    const bool whole = trainer.batches_seen() == 1 && base::interrupted();
+    try {
+      trainer.train_on(pictures(4, 1));
+    } catch (const Error& error) {
+      return whole && error.code() == ErrorCode::kInterrupted && trainer.batches_seen() == 1;
+    }
+    return false;
+  };
+  EXPECT_EXIT(std::exit(stands_after_a_whole_batch() ? 0 : 1), ::testing::ExitedWithCode(0), "");
+}
 
 TEST(TrainerTest, BatchNormalizationKeepsRunningStatisticsUnlessFrozen) {
   for (const bool frozen : {false, true}) {
