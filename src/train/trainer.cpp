@@ -4,6 +4,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/fail.h"
@@ -75,6 +76,9 @@ Trainer::Trainer(graph::Graph& graph, const TrainOptions& options,
     if (options.ema_decay > 0) averages_.push_back(leaf.detach().clone());
     leaves_.push_back(std::move(leaf));
   }
+  if (options.ema_decay > 0) {
+    for (const auto& [id, tensor] : statistics_.values()) average_statistics_[id] = tensor.clone();
+  }
   optimizer_ = std::make_unique<Optimizer>(options.optimizer, decaying, others);
   at::manual_seed(options.seed);
 }
@@ -137,11 +141,17 @@ void Trainer::optimizer_step() {
   optimizer_->zero_gradients();
   for (size_t i = 0; i < leaves_.size(); ++i)
     if (std::isfinite(parameters_[i].least)) leaves_[i].clamp_min_(parameters_[i].least);
-  for (size_t i = 0; i < averages_.size(); ++i) {
-    averages_[i].mul_(options_.ema_decay).add_(leaves_[i].detach(), 1 - options_.ema_decay);
-  }
+  if (options_.ema_decay > 0) update_averages();
   ++step_;
   pending_ = 0;
+}
+
+void Trainer::update_averages() {
+  // A constant decay would leave a short run's average near the weights it began with.
+  const auto t = static_cast<double>(step_);
+  const double share = 1 - std::min(options_.ema_decay, (1 + t) / (10 + t));
+  for (size_t i = 0; i < averages_.size(); ++i) averages_[i].lerp_(leaves_[i].detach(), share);
+  for (auto& [id, average] : average_statistics_) average.lerp_(statistics_.values().at(id), share);
 }
 
 void Trainer::set_constant(graph::ValueId weight, at::Tensor tensor) {
@@ -156,7 +166,8 @@ void Trainer::store() {
   };
   for (size_t i = 0; i < parameters_.size(); ++i)
     put(parameters_[i].value, averages_.empty() ? leaves_[i] : averages_[i]);
-  for (const auto& [id, tensor] : statistics_.values()) put(id, tensor);
+  for (const auto& [id, tensor] : averages_.empty() ? statistics_.values() : average_statistics_)
+    put(id, tensor);
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
@@ -169,6 +180,8 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
   }
   for (const auto& [id, tensor] : statistics_.values())
     out.emplace_back("statistics." + graph_.value(id).name, tensor);
+  for (const auto& [id, tensor] : average_statistics_)
+    out.emplace_back("average_statistics." + graph_.value(id).name, tensor);
   for (const auto& [name, tensor] : optimizer_->state())
     out.emplace_back("optimizer." + name, tensor);
   out.emplace_back("counters", at::tensor({batches_, step_, pending_}, at::kLong));
@@ -201,6 +214,8 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
   }
   for (const auto& [id, tensor] : statistics_.values())
     statistics_.set(id, take("statistics." + graph_.value(id).name, tensor).clone());
+  for (auto& [id, average] : average_statistics_)
+    average.copy_(take("average_statistics." + graph_.value(id).name, average));
   batches_ = counters[0].item<int64_t>();
   step_ = counters[1].item<int64_t>();
   pending_ = counters[2].item<int64_t>();

@@ -27,8 +27,9 @@ struct TrainOptions {
   Schedule schedule;       // total_steps must be set
   int64_t accumulate = 1;  // batches whose gradients are averaged for one optimizer step
   double clip_norm = 0;    // largest norm of all gradients together; 0: not limited
-  double ema_decay =
-      0;  // of an exponential moving average of the weights, which is then the result; 0: none
+  // Of an exponential moving average of weights and running statistics, which is then the result;
+  // 0: none. In optimizer step t (from 0) it is min(ema_decay, (1 + t) / (10 + t)).
+  double ema_decay = 0;
   bool freeze_bn = false;  // BatchNormalization keeps its running statistics, and uses them
   uint64_t seed = 0;       // of Dropout
 };
@@ -73,7 +74,7 @@ class Trainer {
   // Whether the loss looks behind a final Softmax.
   bool looks_behind_softmax() const { return loss_value_ != graph_.outputs.at(0); }
 
-  // Puts the trained weights (their average with ema_decay) and running statistics into the graph,
+  // Puts the trained weights and running statistics (their averages with ema_decay) into the graph,
   // in the weights' own dtypes. Training may go on afterwards.
   void store();
 
@@ -85,6 +86,7 @@ class Trainer {
  private:
   at::Tensor forward(const Batch& batch);
   void optimizer_step();
+  void update_averages();
 
   graph::Graph& graph_;
   TrainOptions options_;
@@ -92,6 +94,7 @@ class Trainer {
   std::vector<at::Tensor> leaves_;    // beside parameters_: F32, with gradients
   std::vector<at::Tensor> averages_;  // beside leaves_ with ema_decay
   RunningStatistics statistics_;
+  std::map<graph::ValueId, at::Tensor> average_statistics_;  // of statistics_, with ema_decay
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<exec::Executor> executor_;
   exec::NodeObserver observer_;

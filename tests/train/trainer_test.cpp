@@ -175,6 +175,37 @@ TEST(TrainerTest, FrozenBatchNormalizationTrainsTheNetworkThatIsEvaluated) {
               loss(options.loss, logits, batch.target).item<double>(), 1e-5);
 }
 
+TEST(TrainerTest, AShortRunsAverageForgetsWhereItBegan) {
+  graph::Graph graph = create_architecture("mlp", small());
+  TrainOptions options = sgd(60);
+  options.ema_decay = 0.9999;
+  Trainer trainer(graph, options);
+  for (int i = 0; i < 60; ++i) trainer.train_on(pictures(32, i));
+  trainer.store();
+  EXPECT_GT(accuracy(graph, pictures(500, 1000)), 0.93);
+}
+
+TEST(TrainerTest, RunningStatisticsAreAveragedWithTheWeights) {
+  ArchitectureOptions eight = small();
+  eight.height = eight.width = 8;
+  graph::Graph averaged = create_architecture("resnet8", eight), last = averaged;
+  Batch batch = pictures(4, 1);
+  batch.inputs["input"] = at::upsample_nearest2d(batch.inputs["input"], {8, 8});
+  for (graph::Graph* graph : {&averaged, &last}) {
+    TrainOptions options = sgd(1);
+    options.ema_decay = graph == &averaged ? 0.05 : 0;
+    Trainer trainer(*graph, options);
+    trainer.train_on(batch);
+    trainer.store();
+  }
+  const auto mean = [](const graph::Graph& graph) {
+    return std::get<at::Tensor>(*graph.value(*graph.find("bn1.running_mean")).weight);
+  };
+  // They begin at 0; the first step's decay is 0.05.
+  EXPECT_TRUE(at::allclose(mean(averaged), 0.95 * mean(last), 1e-5, 1e-8));
+  EXPECT_GT(mean(last).abs().max().item<float>(), 0);
+}
+
 TEST(TrainerTest, LimitsTheNormOfGradients) {
   TrainOptions options = sgd(1);
   options.clip_norm = 1e-3;
