@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "base/progress.h"
 #include "cli/compress/network_flags.h"
 #include "cli/compress/output.h"
@@ -38,12 +39,18 @@ struct TrainFlags {
 // A checkpoint is written this often, and when the run is stopped.
 constexpr std::chrono::seconds kCheckpointEvery{30};
 
-// What a checkpoint belongs to: everything that decides the result.
+// What a checkpoint belongs to: everything that decides the result, but for what the data holds.
 std::string identity(const TrainFlags& f, const data::Dataset& dataset) {
+  const auto preprocess =
+      f.preprocess.empty() ? preprocess_of_model(f.model) : data::read_preprocess(f.preprocess);
+  const auto file = base::MappedFile::open(f.model);
   const Json json = {{"model", f.model},
+                     {"model_hash", base::hex64(base::hash64(file->bytes()))},
+                     {"preprocess", preprocess ? data::preprocess_to_json(*preprocess) : Json()},
                      {"data", f.data},
                      {"samples", dataset.size()},
                      {"loss", f.loss},
+                     {"blank", f.blank},
                      {"optimizer", f.optimizer},
                      {"schedule", f.schedule},
                      {"epochs", f.epochs},
