@@ -118,8 +118,14 @@ double Trainer::train_on(const Batch& batch) {
   }
   (options_.accumulate > 1 ? value / static_cast<double>(options_.accumulate) : value).backward();
   ++batches_;
+  loss_sum_ += number;
+  ++losses_;
   if (++pending_ == options_.accumulate) optimizer_step();
   return number;
+}
+
+double Trainer::mean_loss() const {
+  return losses_ > 0 ? loss_sum_ / static_cast<double>(losses_) : 0;
 }
 
 void Trainer::optimizer_step() {
@@ -184,7 +190,8 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
     out.emplace_back("average_statistics." + graph_.value(id).name, tensor);
   for (const auto& [name, tensor] : optimizer_->state())
     out.emplace_back("optimizer." + name, tensor);
-  out.emplace_back("counters", at::tensor({batches_, step_, pending_}, at::kLong));
+  out.emplace_back("counters", at::tensor({batches_, step_, pending_, losses_}, at::kLong));
+  out.emplace_back("progress", at::tensor({loss_sum_, learning_rate_}, at::kDouble));
   out.emplace_back("generator", dropout_generator().get_state());
   return out;
 }
@@ -199,7 +206,8 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
     return it->second;
   };
   const c10::AutoGradMode no_gradients(false);
-  const at::Tensor counters = take("counters", at::zeros({3}, at::kLong));
+  const at::Tensor counters = take("counters", at::zeros({4}, at::kLong));
+  const at::Tensor progress = take("progress", at::zeros({2}, at::kDouble));
   std::vector<std::pair<std::string, at::Tensor>> optimizer;
   for (const auto& [name, tensor] : state) {
     if (name.rfind("optimizer.", 0) == 0) optimizer.emplace_back(name.substr(10), tensor);
@@ -219,6 +227,9 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
   batches_ = counters[0].item<int64_t>();
   step_ = counters[1].item<int64_t>();
   pending_ = counters[2].item<int64_t>();
+  losses_ = counters[3].item<int64_t>();
+  loss_sum_ = progress[0].item<double>();
+  learning_rate_ = progress[1].item<double>();
   dropout_generator().set_state(take("generator", dropout_generator().get_state()));
 }
 

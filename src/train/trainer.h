@@ -70,6 +70,10 @@ class Trainer {
   int64_t batches_seen() const { return batches_; }
   int64_t steps_done() const { return step_; }
   double last_learning_rate() const { return learning_rate_; }
+  // Mean loss of the batches since start_mean() (or the beginning); 0 before any. A part of
+  // state().
+  double mean_loss() const;
+  void start_mean() { loss_sum_ = 0, losses_ = 0; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
   // Whether the loss looks behind a final Softmax.
   bool looks_behind_softmax() const { return loss_value_ != graph_.outputs.at(0); }
@@ -101,7 +105,8 @@ class Trainer {
   graph::ValueId loss_value_;
   graph::NodeId last_node_;  // the loss needs the nodes before this one
   int64_t batches_ = 0, step_ = 0, pending_ = 0;
-  double learning_rate_ = 0;
+  double learning_rate_ = 0, loss_sum_ = 0;
+  int64_t losses_ = 0;
 };
 
 // A checkpoint file (safetensors): Trainer::state() and a text by which the caller knows what it

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 import unittest
 
 import command
@@ -301,6 +302,22 @@ class Network(command.CommandTest):
         spec.write_text("preprocess: {scale: 0.01}\n")
         self.succeed(*create, "--seed", 5)
         self.fail_with(*flags, **refused)
+
+    def test_training_interrupted_while_it_measures_keeps_its_figures(self):
+        data, model, output = self.small_data(), self.folder / "mlp.onnx", self.folder / "trained.onnx"
+        self.succeed("create", "mlp", "-o", model, "--input", "1x12x12", "--classes", 4)
+        x = np.zeros((400000, 1, 12, 12), np.float32)  # measured for longer than it is trained
+        np.savez(self.folder / "valid.npz", input=x, labels=np.zeros(len(x), np.int64))
+        flags = ["train", model, "-o", output, "--data", data, "--valid", self.folder / "valid.npz", "--epochs", 1,
+                 "--threads", 1]
+        process = subprocess.Popen([command.BINARY, *map(str, flags)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, error)
+        report = self.succeed_json(*flags)
+        self.assertGreater(report["final_loss"], 0)
+        self.assertIn("validation", report)
 
     def model(self, nodes, name="bad.onnx", inputs=(("x", [2, 2]),), outputs=("y",), initializers=(), opset=17, kind=1,
               sparse=()):

@@ -155,6 +155,8 @@ class Training {
     try {
       for (int64_t epoch = trainer_->batches_seen() / batches; epoch < flags_.epochs; ++epoch)
         run_epoch(epoch);
+      // Stopped while it measured the last epoch: only that is left.
+      if (!last_validation_) validate();
     } catch (const Error& error) {
       // The trainer stands after a whole batch: an interrupted one has changed nothing.
       if (error.code() == ErrorCode::kInterrupted) {
@@ -164,6 +166,8 @@ class Training {
       }
       throw;
     }
+    // No checkpoint knows of what comes now, and it is short.
+    const base::FinishDespiteInterrupt finish;
     trainer_->store();
     deploy::OnnxOptions writing;
     writing.opset = flags_.opset;
@@ -177,7 +181,7 @@ class Training {
                  {"seconds",
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
     if (last_validation_) json["validation"] = task_json(*last_validation_);
-    json["final_loss"] = last_loss_;
+    json["final_loss"] = trainer_->mean_loss();
     return json;
   }
 
@@ -202,13 +206,10 @@ class Training {
     loader_->start_epoch(epoch);
     const int64_t skip = trainer_->batches_seen() - epoch * loader_->batches();
     auto saved = std::chrono::steady_clock::now();
-    double sum = 0;
-    int64_t count = 0;
+    if (skip == 0) trainer_->start_mean();
     for (int64_t i = 0; auto batch = loader_->next(); ++i) {
       if (i >= skip) {
-        sum += trainer_->train_on(
-            train::to_batch(network_.graph, *batch, train::parse_loss(flags_.loss)));
-        ++count;
+        trainer_->train_on(train::to_batch(network_.graph, *batch, train::parse_loss(flags_.loss)));
       }
       if (std::chrono::steady_clock::now() - saved > kCheckpointEvery) {
         train::save_checkpoint(flags_.checkpoint, *trainer_, identity_);
@@ -216,11 +217,10 @@ class Training {
       }
       progress.advance();
     }
-    last_loss_ = count > 0 ? sum / static_cast<double>(count) : 0;
     validate();
     std::fprintf(stderr, "epoch %lld: loss %.4f, learning rate %.3g%s%s\n",
-                 static_cast<long long>(epoch + 1), last_loss_, trainer_->last_learning_rate(),
-                 last_validation_ ? ", held out: " : "",
+                 static_cast<long long>(epoch + 1), trainer_->mean_loss(),
+                 trainer_->last_learning_rate(), last_validation_ ? ", held out: " : "",
                  last_validation_ ? metric_text(*last_validation_).c_str() : "");
   }
 
@@ -242,7 +242,6 @@ class Training {
   std::unique_ptr<data::Loader> loader_;
   std::unique_ptr<train::Trainer> trainer_;
   std::string identity_;
-  double last_loss_ = 0;
   std::optional<eval::TaskReport> last_validation_;
 };
 
