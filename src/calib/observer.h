@@ -46,7 +46,7 @@ class Observer {
 enum class ObserverKind : uint8_t { kMinMax, kMovingAverage, kPercentile, kMse, kEntropy };
 
 struct ObserverOptions {
-  double momentum = 0.01;     // moving average: weight of a new batch, in (0, 1]
+  double momentum = 0.01;     // moving average: least weight of a new batch, in (0, 1]
   double percentile = 99.99;  // in (50, 100]: percent of values that do not saturate, at each end
 };
 

@@ -21,13 +21,11 @@ void MinMaxObserver::observe(const at::Tensor&, const Range& extremes) {
 Range MinMaxObserver::range(const CodeGrid& grid) const { return widened(seen_, grid); }
 
 void MovingAverageObserver::observe(const at::Tensor&, const Range& extremes) {
-  if (first_) {
-    average_ = extremes;
-  } else {
-    average_.low += momentum_ * (extremes.low - average_.low);
-    average_.high += momentum_ * (extremes.high - average_.high);
-  }
-  first_ = false;
+  ++batches_;
+  // A plain mean at first: with momentum alone, the first batch would weigh most for long.
+  const double weight = std::max(momentum_, 1 / static_cast<double>(batches_));
+  average_.low += weight * (extremes.low - average_.low);
+  average_.high += weight * (extremes.high - average_.high);
 }
 
 Range MovingAverageObserver::range(const CodeGrid& grid) const { return widened(average_, grid); }

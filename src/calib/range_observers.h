@@ -14,8 +14,9 @@ class MinMaxObserver : public Observer {
   Range seen_;
 };
 
-// low <- (1 - momentum) low + momentum min(batch), high alike, from the first batch's on: single
-// outliers weigh little. Depends on how samples were put into batches.
+// low <- (1 - w) low + w min(batch), w = max(momentum, 1 / batches seen), high alike: the mean of
+// the first 1 / momentum batches, then a moving average; single outliers weigh little. Depends on
+// how samples were put into batches.
 class MovingAverageObserver : public Observer {
  public:
   explicit MovingAverageObserver(double momentum) : momentum_(momentum) {}
@@ -24,7 +25,7 @@ class MovingAverageObserver : public Observer {
 
  private:
   double momentum_;
-  bool first_ = true;
+  int64_t batches_ = 0;
   Range average_;
 };
 

@@ -34,7 +34,8 @@ Outputs batch_normalization(const Call& call) {
   for (size_t i = 0; i < 4; ++i) check_vector(call.inputs[i + 1], kNames[i], channels);
   const at::Tensor &scale = call.inputs[1], &bias = call.inputs[2], &mean = call.inputs[3],
                    &variance = call.inputs[4];
-  const bool training = call.options.training || call.node.integer("training_mode", 0) != 0;
+  const bool training = (call.options.training && !call.options.freeze_bn) ||
+                        call.node.integer("training_mode", 0) != 0;
   if (!training) {
     const at::Tensor y =
         at::batch_norm(x, scale, bias, mean, variance, false, 0, epsilon, /*cudnn_enabled=*/false);

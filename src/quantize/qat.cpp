@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -111,6 +112,8 @@ class QuantizedTraining {
   }
 
  private:
+  using Observers = std::vector<std::unique_ptr<calib::Observer>>;  // beside a group's quantizers
+
   train::TrainOptions train_options() const {
     train::TrainOptions options;
     options.loss = data_.loss;
@@ -158,7 +161,7 @@ class QuantizedTraining {
       if (teacher_) batch.target.values = (*teacher_)(batch.inputs);
       sum += trainer.train_on(batch);
       ++count;
-      for (const auto& [group, observer] : observers_) use_range(trainer, group, *observer);
+      for (const auto& [group, members] : observers_) use_range(trainer, group, members);
       progress.advance();
     });
     const double loss = sum / static_cast<double>(std::max<int64_t>(1, count));
@@ -171,9 +174,11 @@ class QuantizedTraining {
   void observe(train::Trainer& trainer) {
     std::unordered_map<const Node*, calib::Observer*> watched;
     for (const auto& [group, activation] : form_.activations) {
-      observers_[group] = calib::make_observer(calib::ObserverKind::kMovingAverage);
-      for (const graph::NodeId id : activation.quantizers)
-        watched[&form_.graph.node(id)] = observers_[group].get();
+      // One a member: an average over wide and narrow members would cut off the wide ones.
+      for (const graph::NodeId id : activation.quantizers) {
+        observers_[group].push_back(calib::make_observer(calib::ObserverKind::kMovingAverage));
+        watched[&form_.graph.node(id)] = observers_[group].back().get();
+      }
     }
     trainer.watch([watched](const Node& node, std::span<const at::Tensor> inputs) {
       const auto it = watched.find(&node);
@@ -184,11 +189,17 @@ class QuantizedTraining {
     });
   }
 
-  void use_range(train::Trainer& trainer, int group, const calib::Observer& observer) {
+  // The group's range is that of its widest members, as after calibration.
+  void use_range(train::Trainer& trainer, int group, const Observers& members) {
     const auto& activation = form_.activations.at(group);
     const at::Tensor zero = trained_tensor(form_.graph, activation.zero_point);
     const calib::CodeGrid grid{plan_.group_bits[group], groups_[group].low_code < 0};
-    const calib::CodeParameters p = calib::code_parameters(observer.range(grid), grid);
+    calib::Range range;
+    for (const auto& member : members) {
+      const calib::Range own = member->range(grid);
+      range = {std::min(range.low, own.low), std::max(range.high, own.high)};
+    }
+    const calib::CodeParameters p = calib::code_parameters(range, grid);
     set_constant(trainer, activation.scale, at::scalar_tensor(p.scale, at::kFloat));
     set_constant(trainer, activation.zero_point,
                  at::scalar_tensor(p.zero_point, zero.scalar_type()));
@@ -223,7 +234,7 @@ class QuantizedTraining {
   const QatOptions& options_;
   const TrainingData& data_;
   std::optional<Teacher> teacher_;
-  std::map<int, std::unique_ptr<calib::Observer>> observers_;  // kSte, by group
+  std::map<int, Observers> observers_;  // kSte, by group
 };
 
 }  // namespace

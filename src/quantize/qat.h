@@ -20,7 +20,8 @@ enum class QatMethod : uint8_t {
   // It starts from the scales found after training instead of 2 mean|w| / sqrt(Qp).
   kLsq,
   // Scales follow what is seen and are frozen after the first epochs: those of activations a moving
-  // average of the range in each batch, those of weights chosen anew after each epoch.
+  // average of the range in each batch (a group's: that of its widest members), those of weights
+  // chosen anew after each epoch.
   kSte,
 };
 

@@ -4,9 +4,11 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/fail.h"
+#include "base/interrupt.h"
 #include "graph/weight.h"
 
 namespace packlight::train {
@@ -74,6 +76,9 @@ Trainer::Trainer(graph::Graph& graph, const TrainOptions& options,
     if (options.ema_decay > 0) averages_.push_back(leaf.detach().clone());
     leaves_.push_back(std::move(leaf));
   }
+  if (options.ema_decay > 0) {
+    for (const auto& [id, tensor] : statistics_.values()) average_statistics_[id] = tensor.clone();
+  }
   optimizer_ = std::make_unique<Optimizer>(options.optimizer, decaying, others);
   at::manual_seed(options.seed);
 }
@@ -98,6 +103,10 @@ at::Tensor Trainer::forward(const Batch& batch) {
 }
 
 double Trainer::train_on(const Batch& batch) {
+  // A batch is done whole or not at all: running statistics and Dropout's generator move on in the
+  // middle of it.
+  base::check_interrupt();
+  const base::FinishDespiteInterrupt whole;
   const c10::AutoGradMode gradients(true);
   const at::Tensor value = loss(options_.loss, forward(batch), batch.target);
   const auto number = value.item<double>();
@@ -109,8 +118,14 @@ double Trainer::train_on(const Batch& batch) {
   }
   (options_.accumulate > 1 ? value / static_cast<double>(options_.accumulate) : value).backward();
   ++batches_;
+  loss_sum_ += number;
+  ++losses_;
   if (++pending_ == options_.accumulate) optimizer_step();
   return number;
+}
+
+double Trainer::mean_loss() const {
+  return losses_ > 0 ? loss_sum_ / static_cast<double>(losses_) : 0;
 }
 
 void Trainer::optimizer_step() {
@@ -132,11 +147,17 @@ void Trainer::optimizer_step() {
   optimizer_->zero_gradients();
   for (size_t i = 0; i < leaves_.size(); ++i)
     if (std::isfinite(parameters_[i].least)) leaves_[i].clamp_min_(parameters_[i].least);
-  for (size_t i = 0; i < averages_.size(); ++i) {
-    averages_[i].mul_(options_.ema_decay).add_(leaves_[i].detach(), 1 - options_.ema_decay);
-  }
+  if (options_.ema_decay > 0) update_averages();
   ++step_;
   pending_ = 0;
+}
+
+void Trainer::update_averages() {
+  // A constant decay would leave a short run's average near the weights it began with.
+  const auto t = static_cast<double>(step_);
+  const double share = 1 - std::min(options_.ema_decay, (1 + t) / (10 + t));
+  for (size_t i = 0; i < averages_.size(); ++i) averages_[i].lerp_(leaves_[i].detach(), share);
+  for (auto& [id, average] : average_statistics_) average.lerp_(statistics_.values().at(id), share);
 }
 
 void Trainer::set_constant(graph::ValueId weight, at::Tensor tensor) {
@@ -151,7 +172,8 @@ void Trainer::store() {
   };
   for (size_t i = 0; i < parameters_.size(); ++i)
     put(parameters_[i].value, averages_.empty() ? leaves_[i] : averages_[i]);
-  for (const auto& [id, tensor] : statistics_.values()) put(id, tensor);
+  for (const auto& [id, tensor] : averages_.empty() ? statistics_.values() : average_statistics_)
+    put(id, tensor);
 }
 
 std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
@@ -164,9 +186,12 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::state() const {
   }
   for (const auto& [id, tensor] : statistics_.values())
     out.emplace_back("statistics." + graph_.value(id).name, tensor);
+  for (const auto& [id, tensor] : average_statistics_)
+    out.emplace_back("average_statistics." + graph_.value(id).name, tensor);
   for (const auto& [name, tensor] : optimizer_->state())
     out.emplace_back("optimizer." + name, tensor);
-  out.emplace_back("counters", at::tensor({batches_, step_, pending_}, at::kLong));
+  out.emplace_back("counters", at::tensor({batches_, step_, pending_, losses_}, at::kLong));
+  out.emplace_back("progress", at::tensor({loss_sum_, learning_rate_}, at::kDouble));
   out.emplace_back("generator", dropout_generator().get_state());
   return out;
 }
@@ -181,7 +206,8 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
     return it->second;
   };
   const c10::AutoGradMode no_gradients(false);
-  const at::Tensor counters = take("counters", at::zeros({3}, at::kLong));
+  const at::Tensor counters = take("counters", at::zeros({4}, at::kLong));
+  const at::Tensor progress = take("progress", at::zeros({2}, at::kDouble));
   std::vector<std::pair<std::string, at::Tensor>> optimizer;
   for (const auto& [name, tensor] : state) {
     if (name.rfind("optimizer.", 0) == 0) optimizer.emplace_back(name.substr(10), tensor);
@@ -196,9 +222,14 @@ void Trainer::restore(const std::vector<std::pair<std::string, at::Tensor>>& sta
   }
   for (const auto& [id, tensor] : statistics_.values())
     statistics_.set(id, take("statistics." + graph_.value(id).name, tensor).clone());
+  for (auto& [id, average] : average_statistics_)
+    average.copy_(take("average_statistics." + graph_.value(id).name, average));
   batches_ = counters[0].item<int64_t>();
   step_ = counters[1].item<int64_t>();
   pending_ = counters[2].item<int64_t>();
+  losses_ = counters[3].item<int64_t>();
+  loss_sum_ = progress[0].item<double>();
+  learning_rate_ = progress[1].item<double>();
   dropout_generator().set_state(take("generator", dropout_generator().get_state()));
 }
 

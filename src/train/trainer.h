@@ -27,8 +27,9 @@ struct TrainOptions {
   Schedule schedule;       // total_steps must be set
   int64_t accumulate = 1;  // batches whose gradients are averaged for one optimizer step
   double clip_norm = 0;    // largest norm of all gradients together; 0: not limited
-  double ema_decay =
-      0;  // of an exponential moving average of the weights, which is then the result; 0: none
+  // Of an exponential moving average of weights and running statistics, which is then the result;
+  // 0: none. In optimizer step t (from 0) it is min(ema_decay, (1 + t) / (10 + t)).
+  double ema_decay = 0;
   bool freeze_bn = false;  // BatchNormalization keeps its running statistics, and uses them
   uint64_t seed = 0;       // of Dropout
 };
@@ -58,7 +59,7 @@ class Trainer {
 
   // Gradients of one batch, and every `accumulate` batches an optimizer step. Returns the batch's
   // loss. Errors: those of exec and loss(); InvalidArgument when the loss is not finite (the
-  // weights keep their last state).
+  // weights keep their last state); Interrupted before a batch, never in the middle of one.
   double train_on(const Batch& batch);
 
   // Uses `tensor`, of the same shape, for a weight that is no parameter; the graph keeps its own.
@@ -69,11 +70,15 @@ class Trainer {
   int64_t batches_seen() const { return batches_; }
   int64_t steps_done() const { return step_; }
   double last_learning_rate() const { return learning_rate_; }
+  // Mean loss of the batches since start_mean() (or the beginning); 0 before any. A part of
+  // state().
+  double mean_loss() const;
+  void start_mean() { loss_sum_ = 0, losses_ = 0; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
   // Whether the loss looks behind a final Softmax.
   bool looks_behind_softmax() const { return loss_value_ != graph_.outputs.at(0); }
 
-  // Puts the trained weights (their average with ema_decay) and running statistics into the graph,
+  // Puts the trained weights and running statistics (their averages with ema_decay) into the graph,
   // in the weights' own dtypes. Training may go on afterwards.
   void store();
 
@@ -85,6 +90,7 @@ class Trainer {
  private:
   at::Tensor forward(const Batch& batch);
   void optimizer_step();
+  void update_averages();
 
   graph::Graph& graph_;
   TrainOptions options_;
@@ -92,13 +98,15 @@ class Trainer {
   std::vector<at::Tensor> leaves_;    // beside parameters_: F32, with gradients
   std::vector<at::Tensor> averages_;  // beside leaves_ with ema_decay
   RunningStatistics statistics_;
+  std::map<graph::ValueId, at::Tensor> average_statistics_;  // of statistics_, with ema_decay
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<exec::Executor> executor_;
   exec::NodeObserver observer_;
   graph::ValueId loss_value_;
   graph::NodeId last_node_;  // the loss needs the nodes before this one
   int64_t batches_ = 0, step_ = 0, pending_ = 0;
-  double learning_rate_ = 0;
+  double learning_rate_ = 0, loss_sum_ = 0;
+  int64_t losses_ = 0;
 };
 
 // A checkpoint file (safetensors): Trainer::state() and a text by which the caller knows what it

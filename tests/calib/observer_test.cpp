@@ -66,11 +66,15 @@ TEST(Observer, MinMaxKeepsTheExtremesOfAllBatches) {
 }
 
 TEST(Observer, MovingAverageByHand) {
-  const auto observer = make_observer(ObserverKind::kMovingAverage, {0.25, 99});
+  const auto observer = make_observer(ObserverKind::kMovingAverage, {0.4, 99});
   show(*observer, at::tensor({-1.0f, 2.0f}));
   show(*observer, at::tensor({-3.0f, 10.0f}));
-  EXPECT_DOUBLE_EQ(observer->range(kUint8).low, -1 + 0.25 * -2);
-  EXPECT_DOUBLE_EQ(observer->range(kUint8).high, 2 + 0.25 * 8);
+  // A plain mean while batches are fewer than 1 / momentum.
+  EXPECT_DOUBLE_EQ(observer->range(kUint8).low, -2);
+  EXPECT_DOUBLE_EQ(observer->range(kUint8).high, 6);
+  show(*observer, at::tensor({-7.0f, 1.0f}));
+  EXPECT_DOUBLE_EQ(observer->range(kUint8).low, -2 + 0.4 * -5);
+  EXPECT_DOUBLE_EQ(observer->range(kUint8).high, 6 + 0.4 * -5);
 }
 
 TEST(Observer, PercentileLeavesOutThatShare) {

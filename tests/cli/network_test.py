@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 import unittest
 
 import command
@@ -391,6 +392,30 @@ class Network(command.CommandTest):
         self.succeed("train", model, "-o", resumed, *flags)
         self.assertFalse(checkpoint.exists())
         self.assertEqual(whole.read_bytes(), resumed.read_bytes())
+
+    def test_another_training_is_no_interrupted_one(self):
+        random, spec = np.random.default_rng(0), self.folder / "pictures.yaml"
+        spec.write_text("preprocess: {scale: 0.01}\n")
+        model, output, data = self.folder / "mlp.onnx", self.folder / "trained.onnx", self.folder / "pictures.npz"
+        np.savez(data, input=random.integers(0, 256, (600, 12, 12), np.uint8), labels=random.integers(0, 4, 600))
+        create = ["create", "mlp", "-o", model, "--input", "1x12x12", "--classes", 4]
+        self.succeed(*create)
+        flags = ["train", model, "-o", output, "--data", data, "--preprocess", spec, "--threads", 1, "--epochs", 300]
+        process = subprocess.Popen([command.BINARY, *map(str, flags)], stderr=subprocess.PIPE, text=True)
+        for line in process.stderr:
+            if line.startswith("epoch 1"):
+                process.send_signal(signal.SIGINT)
+                break
+        process.communicate(timeout=60)
+        checkpoint = self.folder / "trained.onnx.checkpoint"
+        self.assertTrue(checkpoint.exists())
+        refused = dict(needles=["another training", "--restart"])
+        self.fail_with(*flags, "--blank", 1, **refused)
+        spec.write_text("preprocess: {scale: 0.02}\n")
+        self.fail_with(*flags, **refused)
+        spec.write_text("preprocess: {scale: 0.01}\n")
+        self.succeed(*create, "--seed", 5)
+        self.fail_with(*flags, **refused)
 
     def model(self, nodes, name="bad.onnx", inputs=(("x", [2, 2]),), outputs=("y",), initializers=(), opset=17, kind=1,
               sparse=()):

@@ -162,6 +162,43 @@ TEST(Qat, LearnedScalesMoveAndFrozenOnesOfTheFirstEpochStay) {
   EXPECT_TRUE(at::equal(scale(start, "w0"), scale(followed, "w0")));
 }
 
+TEST(Qat, AFollowedScaleCoversEveryMemberOfItsRegion) {
+  SmallNet net;
+  const ValueId x = net.input("x", {graph::Dim("n"), 2, 6, 6});
+  const auto term = [&](uint64_t seed, double size) {
+    return net.op("Conv", {x, net.constant(noise({4, 2, 1, 1}, seed) * size)});
+  };
+  const ValueId sum = net.op("Add", {term(1, 0.1), term(2, 3)});
+  net.returns({net.op("Conv", {sum, net.constant(noise({3, 4, 1, 1}, 3))})});
+  const Graph original = net.graph;
+  const at::Tensor seen = samples(32, 1);
+  const auto data = batches_of({seen});
+  TrainingData training = taught_by(original, 4);
+  training.each = [&](int64_t, const std::function<void(train::Batch)>& use) {
+    for (int i = 0; i < 4; ++i) use({{{"x", seen}}, {run(original, seen), {}}});
+  };
+  NetworkOptions options = bits(8, 8);
+  options.form = ActivationForm::kRegions;
+  Graph plain = original, followed = original;
+  quantize_network(plain, options, &data);
+  options.qat = short_training(QatMethod::kSte);
+  options.qat->epochs = 1;
+  options.qat->learning_rate = 1e-9;
+  quantize_network(followed, options, &data, &training);
+  // The same samples and weights: the same ranges but for what rounding moves.
+  int compared = 0;
+  for (const graph::Node& node : plain.nodes()) {
+    if (node.op != "QuantizeLinear") continue;
+    const std::string& name = plain.value(node.inputs[1]).name;
+    const auto scale = [&](const Graph& graph) {
+      return std::get<at::Tensor>(*graph.value(*graph.find(name)).weight).item<double>();
+    };
+    EXPECT_NEAR(scale(followed), scale(plain), 0.03 * scale(plain)) << name;
+    ++compared;
+  }
+  EXPECT_GT(compared, 2);
+}
+
 TEST(Qat, TheTeacherNeedsNoLabels) {
   const Graph original = network().graph;
   const auto data = batches_of({samples(64, 1)});

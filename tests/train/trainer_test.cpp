@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
+#include <cstdlib>
 
+#include "base/fail.h"
+#include "base/interrupt.h"
 #include "exec/executor.h"
 #include "graph/error_of.h"
 #include "temp_dir.h"
@@ -95,9 +99,10 @@ TEST_P(ResumeTest, AKilledRunGoesOnWithTheSameBits) {
     b.inputs["input"] = at::upsample_nearest2d(b.inputs["input"], {8, 8});
     return b;
   };
+  double mean_loss = 0;
   {
     Trainer trainer(whole, options);
-    for (int i = 0; i < 12; ++i) trainer.train_on(batch(i));
+    for (int i = 0; i < 12; ++i) mean_loss += trainer.train_on(batch(i)) / 12;
     trainer.store();
   }
   {
@@ -113,10 +118,32 @@ TEST_P(ResumeTest, AKilledRunGoesOnWithTheSameBits) {
   for (int i = 5; i < 12; ++i) trainer.train_on(batch(i));
   trainer.store();
   expect_equal_bits(weights_of(whole), weights_of(second));
+  EXPECT_NEAR(trainer.mean_loss(), mean_loss, 1e-12);
 }
 INSTANTIATE_TEST_SUITE_P(Optimizers, ResumeTest,
                          ::testing::Values(OptimizerOptions::Kind::kSgd,
                                            OptimizerOptions::Kind::kAdamW));
+
+// In a process of its own: the interrupt's flag is never taken back.
+TEST(TrainerTest, AnInterruptWaitsForTheWholeBatch) {
+  const auto stands_after_a_whole_batch = [] {
+    graph::Graph graph = create_architecture("mlp", small());
+    Trainer trainer(graph, sgd(2));
+    base::install_interrupt_handler();
+    trainer.watch([](const graph::Node&, std::span<const at::Tensor>) {
+      if (!base::interrupted()) std::raise(SIGINT);
+    });
+    trainer.train_on(pictures(4, 0));
+    const bool whole = trainer.batches_seen() == 1 && base::interrupted();
+    try {
+      trainer.train_on(pictures(4, 1));
+    } catch (const Error& error) {
+      return whole && error.code() == ErrorCode::kInterrupted && trainer.batches_seen() == 1;
+    }
+    return false;
+  };
+  EXPECT_EXIT(std::exit(stands_after_a_whole_batch() ? 0 : 1), ::testing::ExitedWithCode(0), "");
+}
 
 TEST(TrainerTest, BatchNormalizationKeepsRunningStatisticsUnlessFrozen) {
   for (const bool frozen : {false, true}) {
@@ -135,6 +162,50 @@ TEST(TrainerTest, BatchNormalizationKeepsRunningStatisticsUnlessFrozen) {
     const auto& mean = std::get<at::Tensor>(*graph.value(*graph.find("bn1.running_mean")).weight);
     EXPECT_EQ(mean.abs().max().item<float>() == 0, frozen);
   }
+}
+
+TEST(TrainerTest, FrozenBatchNormalizationTrainsTheNetworkThatIsEvaluated) {
+  ArchitectureOptions eight = small();
+  eight.height = eight.width = 8;
+  graph::Graph graph = create_architecture("resnet8", eight);
+  Batch batch = pictures(4, 1);
+  batch.inputs["input"] = at::upsample_nearest2d(batch.inputs["input"], {8, 8});
+  const at::Tensor logits = exec::Executor(graph).run(batch.inputs).at("logits");
+  TrainOptions options = sgd(1);
+  options.freeze_bn = true;
+  EXPECT_NEAR(Trainer(graph, options).train_on(batch),
+              loss(options.loss, logits, batch.target).item<double>(), 1e-5);
+}
+
+TEST(TrainerTest, AShortRunsAverageForgetsWhereItBegan) {
+  graph::Graph graph = create_architecture("mlp", small());
+  TrainOptions options = sgd(60);
+  options.ema_decay = 0.9999;
+  Trainer trainer(graph, options);
+  for (int i = 0; i < 60; ++i) trainer.train_on(pictures(32, i));
+  trainer.store();
+  EXPECT_GT(accuracy(graph, pictures(500, 1000)), 0.93);
+}
+
+TEST(TrainerTest, RunningStatisticsAreAveragedWithTheWeights) {
+  ArchitectureOptions eight = small();
+  eight.height = eight.width = 8;
+  graph::Graph averaged = create_architecture("resnet8", eight), last = averaged;
+  Batch batch = pictures(4, 1);
+  batch.inputs["input"] = at::upsample_nearest2d(batch.inputs["input"], {8, 8});
+  for (graph::Graph* graph : {&averaged, &last}) {
+    TrainOptions options = sgd(1);
+    options.ema_decay = graph == &averaged ? 0.05 : 0;
+    Trainer trainer(*graph, options);
+    trainer.train_on(batch);
+    trainer.store();
+  }
+  const auto mean = [](const graph::Graph& graph) {
+    return std::get<at::Tensor>(*graph.value(*graph.find("bn1.running_mean")).weight);
+  };
+  // They begin at 0; the first step's decay is 0.05.
+  EXPECT_TRUE(at::allclose(mean(averaged), 0.95 * mean(last), 1e-5, 1e-8));
+  EXPECT_GT(mean(last).abs().max().item<float>(), 0);
 }
 
 TEST(TrainerTest, LimitsTheNormOfGradients) {

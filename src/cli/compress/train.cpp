@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/json.h"
+#include "base/mapped_file.h"
 #include "base/progress.h"
 #include "cli/compress/network_flags.h"
 #include "cli/compress/output.h"
@@ -38,12 +39,18 @@ struct TrainFlags {
 // A checkpoint is written this often, and when the run is stopped.
 constexpr std::chrono::seconds kCheckpointEvery{30};
 
-// What a checkpoint belongs to: everything that decides the result.
+// What a checkpoint belongs to: everything that decides the result, but for what the data holds.
 std::string identity(const TrainFlags& f, const data::Dataset& dataset) {
+  const auto preprocess =
+      f.preprocess.empty() ? preprocess_of_model(f.model) : data::read_preprocess(f.preprocess);
+  const auto file = base::MappedFile::open(f.model);
   const Json json = {{"model", f.model},
+                     {"model_hash", base::hex64(base::hash64(file->bytes()))},
+                     {"preprocess", preprocess ? data::preprocess_to_json(*preprocess) : Json()},
                      {"data", f.data},
                      {"samples", dataset.size()},
                      {"loss", f.loss},
+                     {"blank", f.blank},
                      {"optimizer", f.optimizer},
                      {"schedule", f.schedule},
                      {"epochs", f.epochs},
@@ -139,6 +146,8 @@ class Training {
     try {
       for (int64_t epoch = trainer_->batches_seen() / batches; epoch < flags_.epochs; ++epoch)
         run_epoch(epoch);
+      // Stopped while it measured the last epoch: only that is left.
+      if (!last_validation_) validate();
     } catch (const Error& error) {
       // The trainer stands after a whole batch: an interrupted one has changed nothing.
       if (error.code() == ErrorCode::kInterrupted) {
@@ -148,6 +157,8 @@ class Training {
       }
       throw;
     }
+    // No checkpoint knows of what comes now, and it is short.
+    const base::FinishDespiteInterrupt finish;
     trainer_->store();
     deploy::OnnxOptions writing;
     writing.opset = flags_.opset;
@@ -163,7 +174,7 @@ class Training {
                  {"seconds",
                   std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
     if (last_validation_) json["validation"] = task_json(*last_validation_);
-    json["final_loss"] = last_loss_;
+    json["final_loss"] = trainer_->mean_loss();
     return json;
   }
 
@@ -188,13 +199,10 @@ class Training {
     loader_->start_epoch(epoch);
     const int64_t skip = trainer_->batches_seen() - epoch * loader_->batches();
     auto saved = std::chrono::steady_clock::now();
-    double sum = 0;
-    int64_t count = 0;
+    if (skip == 0) trainer_->start_mean();
     for (int64_t i = 0; auto batch = loader_->next(); ++i) {
       if (i >= skip) {
-        sum += trainer_->train_on(
-            train::to_batch(network_.graph, *batch, train::parse_loss(flags_.loss)));
-        ++count;
+        trainer_->train_on(train::to_batch(network_.graph, *batch, train::parse_loss(flags_.loss)));
       }
       if (std::chrono::steady_clock::now() - saved > kCheckpointEvery) {
         train::save_checkpoint(flags_.checkpoint, *trainer_, identity_);
@@ -202,11 +210,10 @@ class Training {
       }
       progress.advance();
     }
-    last_loss_ = count > 0 ? sum / static_cast<double>(count) : 0;
     validate();
     std::fprintf(stderr, "epoch %lld: loss %.4f, learning rate %.3g%s%s\n",
-                 static_cast<long long>(epoch + 1), last_loss_, trainer_->last_learning_rate(),
-                 last_validation_ ? ", held out: " : "",
+                 static_cast<long long>(epoch + 1), trainer_->mean_loss(),
+                 trainer_->last_learning_rate(), last_validation_ ? ", held out: " : "",
                  last_validation_ ? metric_text(*last_validation_).c_str() : "");
   }
 
@@ -238,7 +245,6 @@ class Training {
   std::unique_ptr<data::Loader> loader_;
   std::unique_ptr<train::Trainer> trainer_;
   std::string identity_;
-  double last_loss_ = 0;
   std::optional<eval::TaskReport> last_validation_;
 };
 
@@ -311,7 +317,7 @@ void add_train(CLI::App& app) {
                    "decay of an average of the weights, which is then the result; 0: none")
       ->capture_default_str();
   verb->add_flag("--freeze-bn", flags->freeze_bn,
-                 "batch normalization keeps its running statistics");
+                 "batch normalization uses its running statistics and keeps them");
   verb->add_option("--flip", flags->augment.flip, "pictures: probability of mirroring")
       ->capture_default_str();
   verb->add_option("--shift", flags->augment.shift, "pictures: moved by up to so many pixels")
