@@ -410,7 +410,6 @@ class Network(command.CommandTest):
         checkpoint = self.folder / "trained.onnx.checkpoint"
         self.assertTrue(checkpoint.exists())
         refused = dict(needles=["another training", "--restart"])
-        self.fail_with(*flags, "--blank", 1, **refused)
         spec.write_text("preprocess: {scale: 0.02}\n")
         self.fail_with(*flags, **refused)
         spec.write_text("preprocess: {scale: 0.01}\n")
