@@ -13,6 +13,9 @@ import time
 SOURCE_DIR = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("PACKLIGHT_CACHE", SOURCE_DIR / ".cache")).resolve()
 PACKLIGHT = pathlib.Path(os.environ.get("PACKLIGHT", SOURCE_DIR / "build/release/packlight"))
+VENV = CACHE / "venv"  # scripts/setup --tests makes it: ONNX Runtime, NumPy, readers of other formats
+if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
+    os.execv(VENV / "bin/python", [str(VENV / "bin/python"), *sys.argv])
 WORK = CACHE / "bench"  # models made for comparisons; kept, so that a second run is quick
 CALIBRATION_BYTES = 400_000  # of the end of the text; the figures use its beginning
 CALIBRATION_TOKENS = 8192

@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import sys
 
 import harness as h
 import numpy as np
@@ -12,6 +13,9 @@ FONTS = pathlib.Path("/usr/share/fonts/truetype/dejavu")
 
 def lines(count, seed, held_out=False):
     """Texts of 15 to 40 characters, of the first half of the words or (held_out) of the second."""
+    h.run([h.SOURCE_DIR / "scripts/fetch_text"])
+    if len(list(FONTS.glob("DejaVu*.ttf"))) < 2:
+        sys.exit(f"error: {FONTS} has no fonts to render lines with: apt-get install fonts-dejavu")
     words = " ".join((h.CACHE / "text" / name).read_text(errors="ignore") for name in ("faq.txt", "history.txt")).split()
     words = [w for w in words if w.isascii() and len(w) < 20]
     words = words[len(words) // 2 :] if held_out else words[: len(words) // 2]

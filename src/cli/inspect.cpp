@@ -25,7 +25,7 @@ namespace {
 struct Arguments {
   std::string model;
   std::vector<std::string> input_shapes;
-  bool graph = false, json = false;
+  bool graph = false, groups = false, json = false;
 };
 
 struct TensorRow {
@@ -284,6 +284,15 @@ void run(const Arguments& arguments) {
   }
 #endif
 #ifndef PACKLIGHT_RUNTIME_ONLY
+  if (arguments.groups) {
+    const Json groups = inspect_groups(arguments.model, arguments.input_shapes);
+    if (arguments.json) {
+      fmt::print("{}\n", groups.dump(2, ' ', false, Json::error_handler_t::replace));
+    } else {
+      print_groups(groups);
+    }
+    return;
+  }
   if (io::is_network(io::detect_model_kind(arguments.model))) {
     const Json network = inspect_network(arguments.model, arguments.input_shapes);
     if (arguments.json) {
@@ -315,6 +324,8 @@ void add_inspect(CLI::App& app) {
   verb->add_option("--input-shape", arguments->input_shapes,
                    "Network: NAME=1,3,48,320; multiply-accumulates and memory are counted for it");
   verb->add_flag("--graph", arguments->graph, "Print the network as operators, one a line");
+  verb->add_flag("--groups", arguments->groups,
+                 "List what can be pruned: channels, heads and neurons, with the weights that get smaller together");
 #endif
   verb->add_flag("--json", arguments->json, "Print JSON");
   verb->footer(
@@ -322,7 +333,8 @@ void add_inspect(CLI::App& app) {
       "  packlight inspect model.gguf\n"
       "  packlight inspect small.plk --json\n"
       "  packlight inspect network.onnx --input-shape 1,3,224,224\n"
-      "  packlight inspect network.plk --input-shape 1,3,224,224\n");
+      "  packlight inspect network.plk --input-shape 1,3,224,224\n"
+      "  packlight inspect network.onnx --groups --input-shape 1,3,224,224\n");
   verb->callback([arguments] { run(*arguments); });
 }
 

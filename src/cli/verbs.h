@@ -55,6 +55,11 @@ void run_network(const NetworkRunFlags& flags);
 // ("NAME=1,3,48,320").
 Json inspect_network(const std::string& path, const std::vector<std::string>& input_shapes);
 void print_network(const std::string& path, const Json& inspection);
+
+// What `inspect --groups` says: the coupled-channel groups of a network or a language model, each
+// with what one unit of it saves at the input shapes given (a language model: for a token).
+Json inspect_groups(const std::string& path, const std::vector<std::string>& input_shapes);
+void print_groups(const Json& groups);
 #endif
 
 }  // namespace packlight::cli
