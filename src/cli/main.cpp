@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
   cli::add_create(app);
   cli::add_train(app);
   cli::add_probe(app);
+  cli::add_prune(app);
 #endif
   cli::add_run(app);
   cli::add_bench(app);

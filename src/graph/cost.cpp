@@ -148,6 +148,22 @@ std::optional<int64_t> multiply_accumulates(const Graph& graph, const Node& node
   return 0;
 }
 
+GraphCost total_cost(const Graph& graph) {
+  GraphCost cost;
+  for (const Value& value : graph.values()) {
+    if (!value.weight) continue;
+    int64_t elements = 1;
+    for (const int64_t size : weight_shape(*value.weight)) elements *= size;
+    cost.parameters += elements;
+    cost.bytes += static_cast<int64_t>(weight_bytes(*value.weight));
+  }
+  for (const Node& node : graph.nodes()) {
+    const auto some = multiply_accumulates(graph, node);
+    cost.macs = cost.macs && some ? std::optional(*cost.macs + *some) : std::nullopt;
+  }
+  return cost;
+}
+
 std::optional<int64_t> peak_activation_bytes(const Graph& graph) {
   std::vector<NodeId> last_use(graph.values().size(), -1);
   const auto end = static_cast<NodeId>(graph.nodes().size());

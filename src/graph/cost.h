@@ -20,6 +20,14 @@ void bind_input_shapes(Graph& graph, const std::map<std::string, std::vector<int
 // count as 0.
 std::optional<int64_t> multiply_accumulates(const Graph& graph, const Node& node);
 
+// What a whole graph takes.
+struct GraphCost {
+  int64_t parameters = 0;  // elements of all weights
+  int64_t bytes = 0;       // as they are stored
+  std::optional<int64_t> macs = 0;
+};
+GraphCost total_cost(const Graph& graph);
+
 // Elements of a value, or nothing while a dimension is no number.
 std::optional<int64_t> element_count(const Value& value);
 

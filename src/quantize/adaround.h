@@ -20,7 +20,7 @@ struct AdaRoundOptions {
   uint64_t seed = 0;
 };
 
-// One layer's products (LayerMatrix) on the inputs it gets in the quantized network.
+// One layer's products (calib::LayerMatrix) on the inputs it gets in the quantized network.
 struct AdaRoundProblem {
   at::Tensor x;       // F32 [groups, rows, k]
   at::Tensor wanted;  // F32 [groups, rows, outputs]: the float network's, without bias

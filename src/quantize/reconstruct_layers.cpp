@@ -9,13 +9,14 @@
 #include "base/fail.h"
 #include "base/progress.h"
 #include "exec/executor.h"
-#include "quantize/layer_matrix.h"
+#include "calib/layer_matrix.h"
 
 namespace packlight::quantize {
 namespace {
 
 using graph::Graph;
 using graph::NodeId;
+using calib::LayerMatrix;
 using graph::ValueId;
 
 constexpr int64_t kMostFloats = int64_t{32} << 20;  // of a layer's rows
@@ -156,7 +157,8 @@ std::vector<ReconstructedLayer> reconstruct_layers(const Graph& original, Graph&
   progress.set_quiet(quiet);
   std::vector<ReconstructedLayer> done;
   for (auto& [index, codes] : weights) {
-    const auto matrix = LayerMatrix::of(original, layers[index]);
+    const bool is_right = layers[index].weight_input == size_t{1};
+    const auto matrix = is_right ? calib::LayerMatrix::of(original, layers[index].node) : std::nullopt;
     if (matrix && owners[inserted[index].codes] == 1)
       done.push_back(reconstruction.run(index, layers[index], *matrix, inserted[index], codes));
     progress.advance();

@@ -10,7 +10,7 @@
 #include "quantize/bias_correction.h"
 #include "quantize/compare_layers.h"
 #include "quantize/equalize.h"
-#include "quantize/layer_matrix.h"
+#include "calib/layer_matrix.h"
 #include "quantize/weight_codes.h"
 
 namespace packlight::quantize {
@@ -427,7 +427,7 @@ TEST(LayerMatrix, RowsTimesMatrixIsWhatTheNodeComputes) {
     net.returns({net.op(c.op, {x, net.constant(w)}, c.attributes)});
     const auto layers = find_layers(net.graph, {});
     ASSERT_EQ(layers.size(), 1u) << c.op;
-    const auto matrix = LayerMatrix::of(net.graph, layers[0]);
+    const auto matrix = calib::LayerMatrix::of(net.graph, layers[0].node);
     ASSERT_TRUE(matrix) << c.op;
     EXPECT_TRUE(at::equal(matrix->weight(matrix->matrix(w)), w));
     const int64_t positions = matrix->positions(input);

@@ -14,25 +14,10 @@
 namespace packlight::cli {
 namespace {
 
-struct Size {
-  int64_t parameters = 0, bytes = 0;
-  std::optional<int64_t> macs = 0;
-};
-
-Size size_of(graph::Graph graph, const std::map<std::string, std::vector<int64_t>>& shapes) {
+graph::GraphCost cost_of(graph::Graph graph,
+                         const std::map<std::string, std::vector<int64_t>>& shapes) {
   graph::bind_input_shapes(graph, shapes);
-  Size size;
-  for (const graph::Value& value : graph.values()) {
-    if (!value.weight) continue;
-    int64_t elements = 1;
-    for (const int64_t dim : graph::weight_shape(*value.weight)) elements *= dim;
-    size.parameters += elements;
-  }
-  for (const graph::Node& node : graph.nodes()) {
-    const auto some = graph::multiply_accumulates(graph, node);
-    size.macs = size.macs && some ? std::optional(*size.macs + *some) : std::nullopt;
-  }
-  return size;
+  return graph::total_cost(graph);
 }
 
 // One unit of a group, or, of query heads, one for each head of keys.
@@ -69,7 +54,7 @@ Json inspect_groups(const std::string& path, const std::vector<std::string>& inp
     for (const graph::ValueId id : graph.inputs) shapes[graph.value(id).name] = {1, 1};
   }
   const graph::Coupling coupling(graph);
-  const Size whole = size_of(graph, shapes);
+  const graph::GraphCost whole = cost_of(graph, shapes);
   Json groups = Json::array();
   for (size_t i = 0; i < coupling.groups().size(); ++i) {
     const graph::Group& group = coupling.groups()[i];
@@ -81,7 +66,7 @@ Json inspect_groups(const std::string& path, const std::vector<std::string>& inp
         {"blocked", group.blocked.empty() ? Json() : Json(group.blocked)},
         {"parent", group.parent < 0 ? Json() : Json(coupling.groups()[group.parent].name)}};
     if (group.blocked.empty() && group.units > 1) {
-      const Size left = size_of(coupling.cut(graph, smallest_cut(coupling, i), true), shapes);
+      const graph::GraphCost left = cost_of(coupling.cut(graph, smallest_cut(coupling, i), true), shapes);
       const int64_t units = group.parent < 0 ? 1 : group.units / group.per_parent;
       json["parameters_per_unit"] = (whole.parameters - left.parameters) / units;
       json["macs_per_unit"] =

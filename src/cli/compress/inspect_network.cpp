@@ -102,22 +102,12 @@ Json inspect_network(const std::string& path, const std::vector<std::string>& in
   out["opset"] = network.opset;
   out["inputs"] = values_of(graph, graph.inputs);
   out["outputs"] = values_of(graph, graph.outputs);
-  int64_t parameters = 0, bytes = 0;
-  for (const graph::Value& value : graph.values()) {
-    if (!value.weight) continue;
-    parameters += graph::element_count(value).value_or(0);
-    bytes += static_cast<int64_t>(graph::weight_bytes(*value.weight));
-  }
-  out["parameters"] = parameters;
-  out["weight_bytes"] = bytes;
-  std::optional<int64_t> macs = 0;
+  const graph::GraphCost cost = graph::total_cost(graph);
+  out["parameters"] = cost.parameters;
+  out["weight_bytes"] = cost.bytes;
   std::map<std::string, int64_t> operators;
-  for (const graph::Node& node : graph.nodes()) {
-    ++operators[node.op];
-    const auto some = graph::multiply_accumulates(graph, node);
-    macs = macs && some ? std::optional(*macs + *some) : std::nullopt;
-  }
-  out["macs"] = optional_json(macs);
+  for (const graph::Node& node : graph.nodes()) ++operators[node.op];
+  out["macs"] = optional_json(cost.macs);
   out["peak_activation_bytes"] = optional_json(graph::peak_activation_bytes(graph));
   out["operators"] = operators;
   if (kind == io::ModelKind::kNetworkPackage) out["package"] = package_json(path, graph);

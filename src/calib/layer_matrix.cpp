@@ -1,15 +1,16 @@
-#include "quantize/layer_matrix.h"
+#include "calib/layer_matrix.h"
 
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "exec/operators.h"
 #include "graph/weight.h"
 #include "operators/window.h"
 
-namespace packlight::quantize {
+namespace packlight::calib {
 namespace {
 
 int64_t product(const std::vector<int64_t>& shape, size_t begin) {
@@ -30,11 +31,21 @@ bool windows_are_apart(const graph::Node& node, const std::vector<int64_t>& kern
 
 }  // namespace
 
-std::optional<LayerMatrix> LayerMatrix::of(const graph::Graph& graph, const NetworkLayer& layer) {
-  if (!layer.weight_input || *layer.weight_input != 1) return std::nullopt;
-  const graph::Node& node = graph.node(layer.node);
+std::optional<LayerMatrix> LayerMatrix::of(const graph::Graph& graph, graph::NodeId id) {
+  static constexpr std::array kLayers = {"Conv", "ConvTranspose", "MatMul", "Gemm"};
+  const graph::Node& node = graph.node(id);
+  if (!node.domain.empty() || std::find(kLayers.begin(), kLayers.end(), node.op) == kLayers.end())
+    return std::nullopt;
   LayerMatrix m(node);
-  m.shape_ = graph::weight_shape(*graph.value(layer.weight(graph)).weight);
+  m.weight_value_ = node.inputs[1];
+  bool turned = node.op == "Gemm" && node.integer("transB", 0) != 0;
+  if (const auto linear = graph::linear_weight(graph, node)) {
+    m.weight_value_ = linear->value;
+    turned = linear->transposed;
+  }
+  const auto& weight = graph.value(m.weight_value_).weight;
+  if (!weight || !graph::is_float(graph::weight_type(*weight))) return std::nullopt;
+  m.shape_ = graph::weight_shape(*weight);
   if (node.op == "Conv") {
     m.form_ = Form::kConvolution;
     m.groups_ = node.integer("group", 1);
@@ -47,10 +58,23 @@ std::optional<LayerMatrix> LayerMatrix::of(const graph::Graph& graph, const Netw
   } else {
     if (m.shape_.size() != 2 || node.integer("transA", 0) != 0 || node.number("alpha", 1) != 1)
       return std::nullopt;
-    m.out_first_ = layer.weight_axis == 0;
+    m.out_first_ = turned;
     m.inner_ = m.shape_[m.out_first_ ? 1 : 0];
   }
   return m;
+}
+
+int LayerMatrix::in_axis() const {
+  const bool out_first = form_ == Form::kConvolution || (form_ == Form::kLinear && out_first_);
+  return out_first ? 1 : 0;
+}
+
+int64_t LayerMatrix::columns_per_input() const {
+  return form_ == Form::kConvolution ? product(shape_, 2) : 1;
+}
+
+int64_t LayerMatrix::rows_per_output() const {
+  return form_ == Form::kTransposed ? product(shape_, 2) : 1;
 }
 
 at::Tensor LayerMatrix::matrix(const at::Tensor& weight) const {
@@ -117,4 +141,4 @@ at::Tensor LayerMatrix::rows(const at::Tensor& x, const at::Tensor& indices) con
   return picked.reshape({indices.numel(), groups_, inner_}).transpose(0, 1).contiguous();
 }
 
-}  // namespace packlight::quantize
+}  // namespace packlight::calib

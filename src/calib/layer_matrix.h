@@ -5,19 +5,29 @@
 #include <optional>
 
 #include "graph/graph.h"
-#include "quantize/network_layers.h"
 
-namespace packlight::quantize {
+namespace packlight::calib {
 
 // A layer as matrix products, one for each group of a convolution:
 //   y[g] = x[g] w[g]^T,  x[g]: [positions, k], w[g]: [outputs, k]
 // A convolution has one position for each output pixel and k = channels / groups * kernel.
 class LayerMatrix {
  public:
-  // Nothing for a layer that has no such form here: a weight that is the left factor or has batch
-  // dimensions, Gemm with transA, and a transposed convolution whose windows overlap, are padded or
-  // grouped.
-  static std::optional<LayerMatrix> of(const graph::Graph& graph, const NetworkLayer& layer);
+  // Nothing for a node that has no such form here: one that is no Conv, ConvTranspose, MatMul or
+  // Gemm whose second input is a weight (or its Transpose), a weight with batch dimensions, Gemm
+  // with transA or another alpha than 1, and a transposed convolution whose windows overlap, are
+  // padded or grouped.
+  static std::optional<LayerMatrix> of(const graph::Graph& graph, graph::NodeId id);
+
+  graph::ValueId weight_value() const { return weight_value_; }
+  // The axes of the weight along which its inputs and outputs lie.
+  int in_axis() const;
+  int out_axis() const { return in_axis() == 0 ? 1 : 0; }
+  int64_t groups() const { return groups_; }
+  // Columns of the matrix for each index of in_axis(), neighbours of each other.
+  int64_t columns_per_input() const;
+  // Rows of the matrix for each index of out_axis(), neighbours of each other.
+  int64_t rows_per_output() const;
 
   // A tensor of the weight's shape -> [groups, outputs, k], and back.
   at::Tensor matrix(const at::Tensor& weight) const;
@@ -37,10 +47,11 @@ class LayerMatrix {
   at::Tensor windows(const at::Tensor& x) const;
 
   graph::Node node_;
+  graph::ValueId weight_value_ = graph::kNone;
   Form form_ = Form::kLinear;
   std::vector<int64_t> shape_;  // the weight's
   bool out_first_ = true;       // kLinear: the weight is [outputs, k]
   int64_t groups_ = 1, inner_ = 0;
 };
 
-}  // namespace packlight::quantize
+}  // namespace packlight::calib

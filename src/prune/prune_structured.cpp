@@ -1,0 +1,209 @@
+#include "prune/prune_structured.h"
+
+#include <ATen/ATen.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "base/fail.h"
+#include "base/progress.h"
+#include "graph/cost.h"
+
+namespace packlight::prune {
+namespace {
+
+using graph::Coupling;
+using graph::Graph;
+using graph::Group;
+using graph::NodeId;
+
+bool matches(const std::string& pattern, const Graph& graph, const Group& group) {
+  if (fnmatch(pattern.c_str(), group.name.c_str(), 0) == 0) return true;
+  return std::any_of(group.slots.begin(), group.slots.end(), [&](const graph::GroupSlot& slot) {
+    return fnmatch(pattern.c_str(), graph.value(slot.weight).name.c_str(), 0) == 0;
+  });
+}
+
+// Groups that may lose units, as indices.
+std::vector<size_t> open_groups(const Graph& graph, const Coupling& coupling,
+                                const StructuredOptions& options) {
+  std::vector<bool> is_protected(coupling.groups().size(), false);
+  for (const std::string& pattern : options.protect) {
+    bool any = false;
+    for (size_t g = 0; g < coupling.groups().size(); ++g) {
+      if (!matches(pattern, graph, coupling.groups()[g])) continue;
+      is_protected[g] = any = true;
+    }
+    if (!any)
+      fail(ErrorCode::kInvalidArgument,
+           "[prune] --protect '{}' matches no group and no weight of one (inspect --groups lists "
+           "them)",
+           pattern);
+  }
+  std::vector<size_t> open;
+  for (size_t g = 0; g < coupling.groups().size(); ++g) {
+    const Group& group = coupling.groups()[g];
+    const bool kind =
+        std::find(options.kinds.begin(), options.kinds.end(), group.kind) != options.kinds.end();
+    if (kind && group.blocked.empty() && group.units > 1 && !is_protected[g] &&
+        !(group.parent >= 0 && group.per_parent < 2))
+      open.push_back(g);
+  }
+  if (open.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "[prune] '{}' has no group of that kind that may lose units (inspect --groups says why)",
+         graph.name);
+  return open;
+}
+
+// Sums of a consumer's inputs.
+struct Moments {
+  at::Tensor second, sum;
+  int64_t rows = 0;
+  int waiting = 0;  // groups that are not ranked yet
+};
+
+class Ranker {
+ public:
+  Ranker(const Graph& graph, const Coupling& coupling, const std::vector<size_t>& open,
+         const UnitCriterion& criterion, const StructuredOptions& options)
+      : graph_(graph), coupling_(coupling), criterion_(criterion), options_(options) {
+    for (const size_t g : open) {
+      consumers_.push_back(consumers_of(graph, coupling.groups()[g]));
+      candidates_.push_back({g, {}});
+    }
+  }
+
+  std::vector<Candidate> without_data() {
+    for (size_t i = 0; i < candidates_.size(); ++i) rank(i);
+    return std::move(candidates_);
+  }
+
+  // Layer by layer; a group is ranked as soon as all that read it have been seen.
+  std::vector<Candidate> with_data(const std::vector<exec::Values>& batches) {
+    std::map<NodeId, std::vector<size_t>> readers;  // node -> candidates
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      for (const Consumer& consumer : consumers_[i]) {
+        readers[consumer.node].push_back(i);
+        ++moments_[consumer.node].waiting;
+      }
+      if (consumers_[i].empty())
+        fail(ErrorCode::kInvalidArgument,
+             "[prune] group '{}' has no reader that criterion {} can look at: --protect it, or "
+             "take another criterion",
+             coupling_.groups()[candidates_[i].group].name, criterion_.name());
+    }
+    calib::ValueStream stream(graph_, batches, options_.refitting.stream);
+    base::Progress progress("Ranking units", readers.size());
+    progress.set_quiet(options_.quiet);
+    NodeId done = 0;
+    for (const auto& [node, waiting] : readers) {
+      observe(stream, node);
+      stream.release_weights(done, node);
+      done = node;
+      for (const size_t i : waiting) {
+        const bool last = std::all_of(consumers_[i].begin(), consumers_[i].end(),
+                                      [&, at = node](const Consumer& c) { return c.node <= at; });
+        if (last) rank(i);
+      }
+      progress.advance();
+    }
+    return std::move(candidates_);
+  }
+
+ private:
+  void observe(calib::ValueStream& stream, NodeId id) {
+    const auto matrix = calib::LayerMatrix::of(graph_, id);
+    Moments& moments = moments_[id];
+    for (size_t batch = 0; batch < stream.batches(); ++batch) {
+      exec::Values live = stream.run(batch, id);
+      const at::Tensor x = live.at(graph_.node(id).inputs[0]);
+      const int64_t positions = matrix->positions(x), most = options_.rows;
+      at::Tensor at = at::arange(std::min(positions, most), at::kLong);
+      if (positions > most) at = at::div(at * positions, most, "floor");
+      const at::Tensor rows = matrix->rows(x, at)[0];
+      const at::Tensor second = rows.t().matmul(rows).to(at::kDouble),
+                       sum = rows.sum(0).to(at::kDouble);
+      moments.second = moments.second.defined() ? moments.second + second : second;
+      moments.sum = moments.sum.defined() ? moments.sum + sum : sum;
+      moments.rows += rows.size(0);
+      stream.put(batch, std::move(live));
+    }
+    if (moments.rows == 0 || !at::isfinite(moments.second).all().item<bool>())
+      fail(ErrorCode::kInvalidArgument,
+           "[prune] layer '{}': its inputs on the calibration data are {}", graph_.node(id).name,
+           moments.rows == 0 ? "none" : "not finite");
+  }
+
+  void rank(size_t i) {
+    std::vector<InputMoments> moments;
+    for (const Consumer& consumer : consumers_[i]) {
+      const auto it = moments_.find(consumer.node);
+      if (it == moments_.end()) break;
+      const auto rows = static_cast<double>(it->second.rows);
+      moments.push_back({it->second.second / rows, it->second.sum / rows});
+    }
+    const GroupEvidence evidence{graph_, coupling_.groups()[candidates_[i].group], consumers_[i],
+                                 moments};
+    candidates_[i].ranking = criterion_.rank(evidence);
+    for (const Consumer& consumer : consumers_[i]) {
+      const auto it = moments_.find(consumer.node);
+      if (it != moments_.end() && --it->second.waiting == 0) moments_.erase(it);
+    }
+  }
+
+  const Graph& graph_;
+  const Coupling& coupling_;
+  const UnitCriterion& criterion_;
+  const StructuredOptions& options_;
+  std::vector<std::vector<Consumer>> consumers_;
+  std::vector<Candidate> candidates_;
+  std::map<NodeId, Moments> moments_;
+};
+
+std::vector<GroupReport> report_of(const Coupling& coupling, const std::vector<size_t>& open,
+                                   const Coupling::Removed& removed) {
+  std::vector<GroupReport> reports;
+  for (const size_t g : open) {
+    const Group& group = coupling.groups()[g];
+    const int64_t gone = std::count(removed[g].begin(), removed[g].end(), true);
+    reports.push_back({group.name, group.kind, group.units, group.units - gone});
+  }
+  return reports;
+}
+
+}  // namespace
+
+StructuredReport prune_structured(Graph& graph, const UnitCriterion& criterion,
+                                  const std::vector<exec::Values>& batches,
+                                  const StructuredOptions& options) {
+  const bool needs_data = criterion.needs_calibration() || options.refit;
+  if (needs_data && batches.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "[prune] criterion {}{} looks at calibration data, and there is none", criterion.name(),
+         options.refit ? " with refitting" : "");
+  const Coupling coupling(graph);
+  const std::vector<size_t> open = open_groups(graph, coupling, options);
+  Ranker ranker(graph, coupling, open, criterion, options);
+  const std::vector<Candidate> candidates =
+      criterion.needs_calibration() ? ranker.with_data(batches) : ranker.without_data();
+  const auto cost = [&](const Coupling::Removed& removed) {
+    Graph sizes = coupling.cut(graph, removed, true);
+    graph::bind_input_shapes(sizes, options.input_shapes);
+    return graph::total_cost(sizes);
+  };
+  const Selection selection = select_units(coupling, candidates, cost, options.selection);
+  Graph cut = coupling.cut(graph, selection.removed);
+  StructuredReport report{
+      selection.before, selection.after, report_of(coupling, open, selection.removed), {}};
+  if (options.refit) {
+    RefitOptions refitting = options.refitting;
+    refitting.quiet = options.quiet;
+    report.layers = refit_layers(graph, cut, coupling, selection.removed, batches, refitting);
+  }
+  cut.remove_unused();
+  graph = std::move(cut);
+  return report;
+}
+
+}  // namespace packlight::prune
