@@ -10,11 +10,12 @@ namespace packlight::import {
 namespace {
 
 // How many heads the rows of a tensor are made of when the file has them in rotary order:
-// llama.cpp's converter reorders queries and keys of its architecture "llama" only.
+// llama.cpp's converter reorders queries and keys of its architectures "llama" and "deci" only.
 int64_t interleaved_heads(std::string_view architecture, const io::DecoderConfig& config,
                           const io::TensorSpec& spec) {
   constexpr std::string_view kLayers = "model.layers.";
-  if (architecture != "llama" || !spec.block.starts_with(kLayers)) return 0;
+  const bool is_reordered = architecture == "llama" || architecture == "deci";
+  if (!is_reordered || !spec.block.starts_with(kLayers)) return 0;
   size_t layer = 0;
   std::from_chars(spec.block.data() + kLayers.size(), spec.block.data() + spec.block.size(), layer);
   if (spec.name.find(".self_attn.q_proj.") != std::string::npos) return config.heads[layer];

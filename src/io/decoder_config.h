@@ -49,15 +49,18 @@ struct DecoderConfig {
 // heads not a multiple of kv_heads, odd head_dim, lists of different length.
 void validate(const DecoderConfig& config, std::string_view origin);
 
-// config.json (and generation_config.json's end tokens, when given) <-> DecoderConfig. Errors:
+// config.json (and generation_config.json's end tokens, when given) <-> DecoderConfig. A model whose
+// layers differ in size is written with lists and under a model_type of our own ("packlight_llama"),
+// since transformers has no class for it. Errors:
 // Unsupported for a model_type that is not known (the message lists the known ones), another
 // activation than silu, a rope type we do not have.
 DecoderConfig decoder_config_from_hf(const Json& config, const Json* generation_config,
                                      std::string_view origin);
 Json decoder_config_to_hf(const DecoderConfig& config);
 
-// GGUF metadata ("general.architecture" llama or qwen2, "<arch>.block_count", ...) <->
-// DecoderConfig.
+// GGUF metadata ("general.architecture" llama, deci or qwen2, "<arch>.block_count", ...) <->
+// DecoderConfig. llama.cpp reads sizes that differ from layer to layer of architecture deci alone,
+// which is llama otherwise.
 DecoderConfig decoder_config_from_gguf(const GgufFile& file);
 // The architecture keys only; the tokenizer's are added by deploy/.
 std::vector<std::pair<std::string, GgufValue>> decoder_config_to_gguf(const DecoderConfig& config);

@@ -31,8 +31,8 @@ constexpr std::array<std::string_view, 7> kForeignKeys = {"expert_count",
 
 std::string architecture(const GgufFile& file) {
   std::string arch(file.text("general.architecture"));
-  if (arch != "llama" && arch != "qwen2") {
-    fail(ErrorCode::kUnsupported, "[gguf] '{}': architecture '{}' is not known: llama, qwen2",
+  if (arch != "llama" && arch != "deci" && arch != "qwen2") {
+    fail(ErrorCode::kUnsupported, "[gguf] '{}': architecture '{}' is not known: llama, deci, qwen2",
          file.path, arch);
   }
   for (const std::string_view key : kForeignKeys) {
@@ -160,7 +160,7 @@ GgufValue per_layer_value(const std::vector<int64_t>& list) {
 DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
   const std::string arch = architecture(file);
   DecoderConfig c;
-  c.family = arch;
+  c.family = arch == "deci" ? "llama" : arch;
   c.name = file.text("general.name", "");
   if (!base::is_utf8(c.name)) {
     fail(ErrorCode::kCorrupt, "[gguf] '{}': the text of key 'general.name' is no UTF-8", file.path);
@@ -194,8 +194,18 @@ DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
 }
 
 std::vector<std::pair<std::string, GgufValue>> decoder_config_to_gguf(const DecoderConfig& c) {
-  const std::string arch =
-      c.family == "qwen2" ? "qwen2" : "llama";  // GGUF's "llama" stands for Mistral too
+  const auto is_uniform = [](const std::vector<int64_t>& list) {
+    return std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) == list.end();
+  };
+  const bool by_layer = !is_uniform(c.ffn_size) || !is_uniform(c.heads) || !is_uniform(c.kv_heads);
+  if (by_layer && (c.family == "qwen2" || c.sliding_window > 0)) {
+    fail(ErrorCode::kUnsupported,
+         "[gguf] layers differ in size, which llama.cpp reads of architecture deci alone, and that "
+         "has no {}",
+         c.family == "qwen2" ? "biases of queries, keys and values" : "sliding window");
+  }
+  // GGUF's "llama" stands for Mistral too.
+  const std::string arch = c.family == "qwen2" ? "qwen2" : by_layer ? "deci" : "llama";
   const auto u32 = [](int64_t value) { return GgufValue{static_cast<uint32_t>(value)}; };
   const auto f32 = [](double value) { return GgufValue{static_cast<float>(value)}; };
   std::vector<std::pair<std::string, GgufValue>> keys = {

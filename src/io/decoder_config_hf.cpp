@@ -22,11 +22,20 @@ constexpr FamilyDefaults kFamilies[] = {
     {"qwen2", "Qwen2ForCausalLM", 32, 32768, 4096},
 };
 
+// Before model_type and architecture of a model whose layers differ in size, which transformers has no
+// class for: its number of heads, of KV heads and its FFN size are lists, one entry a layer.
+constexpr std::string_view kByLayerType = "packlight_", kByLayerArchitecture = "Packlight";
+
+bool is_by_layer(const ConfigFields& fields) {
+  return fields.text("model_type", "").starts_with(kByLayerType);
+}
+
 const FamilyDefaults& family_defaults(const ConfigFields& fields) {
-  const std::string model_type = fields.text("model_type", "");
+  std::string model_type = fields.text("model_type", "");
+  if (is_by_layer(fields)) model_type.erase(0, kByLayerType.size());
   for (const FamilyDefaults& family : kFamilies) {
     if (family.model_type != model_type) continue;
-    const Json* list = fields.find("architectures");
+    const Json* list = is_by_layer(fields) ? nullptr : fields.find("architectures");
     const bool other = list != nullptr && !(list->is_array() && list->size() == 1 &&
                                             (*list)[0] == family.architecture);
     if (other) {
@@ -132,13 +141,19 @@ void read_tokens(const ConfigFields& fields, const Json* generation_config, Deco
                 [](int64_t token) { return token < 0; });  // -1 stands for "none" in some files
 }
 
-int64_t same_in_all_layers(const std::vector<int64_t>& list, std::string_view what) {
-  if (list.empty() ||
-      std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) != list.end()) {
-    fail(ErrorCode::kUnsupported,
-         "[config] {} differs from layer to layer, which config.json cannot say; GGUF can", what);
+bool is_same_in_all_layers(const std::vector<int64_t>& list) {
+  return std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) == list.end();
+}
+
+// A field that is a number, or a list of one number a layer.
+std::vector<int64_t> by_layer(const ConfigFields& fields, std::string_view key, int64_t layers) {
+  if (!is_by_layer(fields)) return std::vector<int64_t>(layers, fields.integer(key));
+  std::vector<int64_t> list = fields.integers(key);
+  if (static_cast<int64_t>(list.size()) != layers) {
+    fail(ErrorCode::kCorrupt, "[config] '{}': '{}' has {} entries for {} layers", fields.origin(),
+         key, list.size(), layers);
   }
-  return list.front();
+  return list;
 }
 
 // The tolerance covers the F32 frequencies from which converters compute the factors.
@@ -199,20 +214,26 @@ DecoderConfig decoder_config_from_hf(const Json& config, const Json* generation_
   c.name = fields.text("_name_or_path", "");
   c.hidden_size = fields.integer("hidden_size");
   c.vocab_size = fields.integer("vocab_size");
-  const int64_t layers = fields.integer("num_hidden_layers"),
-                heads = fields.integer("num_attention_heads");
-  if (layers < 1 || layers > kMaxLayers || heads < 1) {
-    fail(ErrorCode::kCorrupt, "[config] '{}': {} layers of {} heads", origin, layers, heads);
+  const int64_t layers = fields.integer("num_hidden_layers");
+  if (layers < 1 || layers > kMaxLayers)
+    fail(ErrorCode::kCorrupt, "[config] '{}': {} layers", origin, layers);
+  c.heads = by_layer(fields, "num_attention_heads", layers);
+  const int64_t heads = c.heads.front();
+  if (heads < 1) fail(ErrorCode::kCorrupt, "[config] '{}': {} heads", origin, heads);
+  if (fields.has("num_key_value_heads")) {
+    c.kv_heads = by_layer(fields, "num_key_value_heads", layers);
+  } else {
+    c.kv_heads = c.heads;
+    if (family.kv_heads > 0) c.kv_heads.assign(layers, family.kv_heads);
   }
-  c.heads.assign(layers, heads);
-  c.kv_heads.assign(
-      layers, fields.integer("num_key_value_heads", family.kv_heads > 0 ? family.kv_heads : heads));
-  c.ffn_size.assign(layers, fields.integer("intermediate_size"));
+  c.ffn_size = by_layer(fields, "intermediate_size", layers);
   c.head_dim = fields.integer("head_dim", c.hidden_size / heads);
   c.max_positions = fields.integer("max_position_embeddings", family.max_positions);
   c.rms_epsilon = fields.number("rms_norm_eps", 1e-6);
   c.tied_embeddings = fields.boolean("tie_word_embeddings", false);
   c.qkv_bias = c.family == "qwen2";
+  if (is_by_layer(fields) && !fields.has("head_dim"))
+    fail(ErrorCode::kCorrupt, "[config] '{}': head_dim is missing", origin);
   if (!fields.has("head_dim") && c.hidden_size % heads != 0) {
     fail(ErrorCode::kCorrupt, "[config] '{}': hidden_size {} is no multiple of {} heads", origin,
          c.hidden_size, heads);
@@ -236,14 +257,21 @@ Json decoder_config_to_hf(const DecoderConfig& c) {
     fail(ErrorCode::kUnsupported, "[config] family '{}' {} biases of Q, K and V in config.json",
          c.family, c.qkv_bias ? "has no" : "always has");
   }
-  Json json = {{"architectures", {family->architecture}},
-               {"model_type", c.family},
+  const bool uniform = is_same_in_all_layers(c.ffn_size) && is_same_in_all_layers(c.heads) &&
+                       is_same_in_all_layers(c.kv_heads);
+  const auto sizes = [&](const std::vector<int64_t>& list) {
+    return uniform ? Json(list.front()) : Json(list);
+  };
+  const std::string prefix(uniform ? "" : kByLayerArchitecture);
+  const std::string type_prefix(uniform ? "" : kByLayerType);
+  Json json = {{"architectures", {prefix + std::string(family->architecture)}},
+               {"model_type", type_prefix + c.family},
                {"hidden_act", "silu"},
                {"hidden_size", c.hidden_size},
-               {"intermediate_size", same_in_all_layers(c.ffn_size, "FFN size")},
+               {"intermediate_size", sizes(c.ffn_size)},
                {"num_hidden_layers", c.layers()},
-               {"num_attention_heads", same_in_all_layers(c.heads, "number of heads")},
-               {"num_key_value_heads", same_in_all_layers(c.kv_heads, "number of KV heads")},
+               {"num_attention_heads", sizes(c.heads)},
+               {"num_key_value_heads", sizes(c.kv_heads)},
                {"head_dim", c.head_dim},
                {"max_position_embeddings", c.max_positions},
                {"vocab_size", c.vocab_size},
