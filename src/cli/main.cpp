@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
 #ifndef PACKLIGHT_RUNTIME_ONLY
   cli::add_quantize(app);
+  cli::add_prune(app);
   cli::add_eval(app);
   cli::add_verify(app);
   cli::add_export(app);

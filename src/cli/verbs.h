@@ -38,6 +38,7 @@ void bench_network(const NetworkBenchFlags& flags);
 
 #ifndef PACKLIGHT_RUNTIME_ONLY
 void add_quantize(CLI::App& app);
+void add_prune(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_export(CLI::App& app);
 void add_verify(CLI::App& app);
