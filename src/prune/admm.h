@@ -10,9 +10,9 @@
 namespace packlight::prune {
 
 struct AdmmOptions {
-  int iterations = 20;      // one matrix product each
-  int ramp_iterations = 15; // the share that goes rises over these along 1 - (1 - t)^3, then the mask stays
-  double penalty = 1;       // rho, for a Hessian of unit diagonal
+  int iterations = 20;       // one matrix product each
+  int ramp_iterations = 15;  // the share that goes rises over these along 1 - (1 - t)^3, then the mask stays
+  double penalty = 1;        // rho, for a Hessian of unit diagonal
 };
 
 // Chooses the weights to keep of a whole matrix when `progress` (0 to 1) of what is to go goes: w [rows, cols] f32 -> bool.

@@ -35,8 +35,8 @@ class Criterion {
 std::unique_ptr<Criterion> magnitude();
 // |w_rc| ||x_c||_2, compared within a row. Source: Sun et al., arXiv:2306.11695.
 std::unique_ptr<Criterion> wanda();
-// w_rc^2 / [H^-1]_cc, the rise of the layer's squared output error when w_rc goes and the others of its row make up for it as well
-// as they can. Source: Hassibi and Stork 1993; Frantar and Alistarh, arXiv:2301.00774.
+// w_rc^2 / [H^-1]_cc, the rise of the layer's squared output error when w_rc goes and the others of its row make up for it as
+// well as they can. Source: Hassibi and Stork 1993; Frantar and Alistarh, arXiv:2301.00774.
 std::unique_ptr<Criterion> obs_saliency();
 // Uniform noise of the seed, the layer's name and the place: the control that every other is compared with.
 std::unique_ptr<Criterion> random_choice(uint64_t seed);

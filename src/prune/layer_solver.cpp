@@ -13,7 +13,12 @@ namespace {
 class LayerSolver {
  public:
   LayerSolver(const at::Tensor& w, const GroupInputs& inputs, const LayerMethod& method, double ratio, std::string_view layer)
-      : w_(w), inputs_(inputs), method_(method), ratio_(ratio), layer_(layer), scope_(method.scope.value_or(method.criterion->scope())) {
+      : w_(w),
+        inputs_(inputs),
+        method_(method),
+        ratio_(ratio),
+        layer_(layer),
+        scope_(method.scope.value_or(method.criterion->scope())) {
     if (inputs.hessian.defined()) statistics_.mean_square = inputs.hessian.diagonal().contiguous();
     if (inputs.factor) statistics_.inverse_pivots = inputs.factor->inverse.diagonal().contiguous();
   }
@@ -24,8 +29,10 @@ class LayerSolver {
         const at::Tensor mask = choose(w_, 0, ratio_);
         return {w_.mul(mask), mask};
       }
-      case Repair::kObs: return with_update();
-      case Repair::kAdmm: break;
+      case Repair::kObs:
+        return with_update();
+      case Repair::kAdmm:
+        break;
     }
     return prune_with_admm(w_, *inputs_.factor, {}, [&](const at::Tensor& w, double progress) { return ramp(w, progress); });
   }
@@ -35,7 +42,8 @@ class LayerSolver {
     return keep_mask(method_.criterion->scores(w, first_column, statistics_, layer_), method_.pattern, ratio, scope_);
   }
 
-  // What the columns before have left decides; a column's cost is then that of its pivot, since only later ones can make up for it.
+  // What the columns before have left decides; a column's cost is then that of its pivot, since only later ones can make up for
+  // it.
   PrunedMatrix with_update() {
     statistics_.inverse_pivots = inputs_.factor->upper.diagonal().square();
     const int64_t columns = method_.pattern.is_structured() ? method_.pattern.of : kMaskColumns;
@@ -70,8 +78,8 @@ PrunedMatrix prune_matrix(const at::Tensor& w, const GroupInputs& inputs, const 
                           std::string_view layer) {
   const Pattern& pattern = method.pattern;
   if (pattern.is_structured() && w.size(1) % pattern.of != 0) {
-    fail(ErrorCode::kInvalidArgument, "[prune] layer '{}': its {} columns are no multiple of {}, which {} needs", layer, w.size(1),
-         pattern.of, to_string(pattern));
+    fail(ErrorCode::kInvalidArgument, "[prune] layer '{}': its {} columns are no multiple of {}, which {} needs", layer,
+         w.size(1), pattern.of, to_string(pattern));
   }
   return LayerSolver(w, inputs, method, ratio, layer).solve();
 }

@@ -10,10 +10,7 @@ class Magnitude : public Criterion {
   std::string_view name() const override { return "magnitude"; }
   bool needs_calibration() const override { return false; }
   Scope scope() const override { return Scope::kMatrix; }
-  at::Tensor scores(const at::Tensor& w, int64_t, const ColumnStatistics&,
-                    std::string_view) const override {
-    return w.abs();
-  }
+  at::Tensor scores(const at::Tensor& w, int64_t, const ColumnStatistics&, std::string_view) const override { return w.abs(); }
 };
 
 }  // namespace

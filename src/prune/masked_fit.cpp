@@ -32,8 +32,8 @@ at::Tensor fit_masked(const at::Tensor& target, const at::Tensor& hessian, const
     base::check_interrupt();
     const at::Tensor image = at::mm(direction, unit).mul(kept);
     const at::Tensor curvature = row_sums(direction, image);
-    const at::Tensor step = at::where(square > done, safe_ratio(square, curvature, at::zeros({}, square.options())),
-                                      at::zeros({}, square.options()));
+    const at::Tensor step =
+        at::where(square > done, safe_ratio(square, curvature, at::zeros({}, square.options())), at::zeros({}, square.options()));
     w.addcmul_(direction, step);
     residual = residual - image.mul(step);
     const at::Tensor next = row_sums(residual, residual);

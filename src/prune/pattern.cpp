@@ -2,23 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <numeric>
 #include <vector>
 
-#include "base/fail.h"
-
 namespace packlight::prune {
 namespace {
-
-bool parse_number(std::string_view text, int64_t* out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return error == std::errc() && end == text.data() + text.size();
-}
 
 // Marks as going the `count` lowest of `size` scores; of equal ones the first.
 void drop_lowest(const float* scores, int64_t size, int64_t count, bool* keep) {
@@ -45,24 +36,6 @@ void keep_in_groups(const float* scores, int64_t size, const Pattern& pattern, b
 }
 
 }  // namespace
-
-Pattern parse_pattern(std::string_view text) {
-  if (text == "unstructured") return {};
-  const size_t colon = text.find(':');
-  Pattern pattern;
-  if (colon == std::string_view::npos || !parse_number(text.substr(0, colon), &pattern.keep) ||
-      !parse_number(text.substr(colon + 1), &pattern.of)) {
-    fail(ErrorCode::kInvalidArgument, "[prune] method '{}': it must be unstructured, or N:M such as 2:4", text);
-  }
-  if (pattern.keep < 1 || pattern.keep >= pattern.of) {
-    fail(ErrorCode::kInvalidArgument, "[prune] method '{}': N of every M weights stay, so 1 <= N < M must hold", text);
-  }
-  return pattern;
-}
-
-std::string to_string(const Pattern& pattern) {
-  return pattern.is_structured() ? fmt::format("{}:{}", pattern.keep, pattern.of) : "unstructured";
-}
 
 at::Tensor keep_mask(const at::Tensor& scores, const Pattern& pattern, double ratio, Scope scope) {
   const at::Tensor dense = scores.contiguous();

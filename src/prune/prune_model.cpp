@@ -36,8 +36,16 @@ void check_options(const PruneOptions& options, const calib::CalibrationTokens* 
   if (!(options.undo_drift >= 0 && options.undo_drift <= 1)) {
     fail(ErrorCode::kInvalidArgument, "[prune] share of drift to undo {}: it must lie in [0, 1]", options.undo_drift);
   }
+  if (options.undo_drift > 0 && options.method.repair == Repair::kNone) {
+    fail(ErrorCode::kInvalidArgument, "[prune] share of drift to undo {}: without repair the weights that stay are as they were",
+         options.undo_drift);
+  }
   if (!(options.method.damping >= 0) || !std::isfinite(options.method.damping)) {
     fail(ErrorCode::kInvalidArgument, "[prune] damping {}: it must be 0 or more", options.method.damping);
+  }
+  if (options.method.pattern.is_structured() && options.spread != Spread::kUniform) {
+    fail(ErrorCode::kInvalidArgument, "[prune] method {}: every layer loses the same share, which leaves nothing to spread",
+         graph::to_string(options.method.pattern));
   }
   if (needs_calibration(options) && (tokens == nullptr || tokens->ids.empty())) {
     fail(ErrorCode::kInvalidArgument, "[prune] this way of pruning needs calibration tokens");
@@ -69,8 +77,8 @@ std::vector<LayerGroup> unprotected(std::vector<LayerGroup> groups, const std::v
 
 // The moments that a group of layers is pruned by.
 struct GroupMoments {
-  calib::SecondMoment input;    // x x^T
-  calib::SecondMoment drift;    // (x_original - x) x^T
+  calib::SecondMoment input;                        // x x^T
+  calib::SecondMoment drift;                        // (x_original - x) x^T
   std::map<ValueId, calib::SecondMoment> residual;  // (h_original - h) x^T for each stream h that a layer is added to
 };
 
@@ -86,6 +94,9 @@ class ModelPruner {
     // Each stream may keep its share of the memory.
     const bool two = options.undo_drift > 0;
     const calib::StreamOptions stream{options.max_ram_bytes / (two ? 2 : 1), folder_beside(options.output)};
+    if (options.spread == Spread::kOwl) {
+      ratios_ = spread_by_outliers(original_, groups_, *tokens, stream, options.ratio, options.owl, options.quiet);
+    }
     stream_.emplace(pruned_, *tokens, stream);
     if (two) original_stream_.emplace(original_, *tokens, stream);
   }
@@ -97,11 +108,12 @@ class ModelPruner {
     base::Progress progress("Pruning", groups_.size() * batches + layers);
     progress.set_quiet(options_.quiet);
     std::vector<LayerReport> reports;
-    for (const LayerGroup& group : groups_) {
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      const LayerGroup& group = groups_[g];
       const GroupMoments moments = observe(group, progress);
       const GroupInputs inputs = group_inputs(group, moments);
       for (const PrunableLayer& layer : group.layers) {
-        reports.push_back(prune(layer, inputs, moments));
+        reports.push_back(prune(layer, ratios_.empty() ? options_.ratio : ratios_[g], inputs, moments));
         progress.advance();
       }
     }
@@ -188,18 +200,18 @@ class ModelPruner {
          original_.origin, layer.name, index / w.size(1), index % w.size(1), w.reshape({-1})[index].item<float>());
   }
 
-  LayerReport prune(const PrunableLayer& layer, const GroupInputs& inputs, const GroupMoments& moments) {
+  LayerReport prune(const PrunableLayer& layer, double ratio, const GroupInputs& inputs, const GroupMoments& moments) {
     const at::Tensor w = undo_drift(read_weight(layer), layer, inputs, moments);
-    const PrunedMatrix pruned = prune_matrix(w, inputs, options_.method, options_.ratio, layer.name);
+    const PrunedMatrix pruned = prune_matrix(w, inputs, options_.method, ratio, layer.name);
     const auto* dense = std::get_if<at::Tensor>(&*original_.value(layer.weight).weight);
     const at::Tensor stored = pruned.weight.to(dense != nullptr ? dense->scalar_type() : at::kFloat);
-    spool_.put(layer.weight, stored);
+    spool_.put(layer.weight, stored, options_.method.pattern);
     if (stream_) {
       pruned_.value(layer.weight).weight = stored;
       waiting_.insert(layer.weight);
     }
     LayerReport report{layer.name, w.size(0), w.size(1), stored.count_nonzero().item<int64_t>(), 0, std::nullopt};
-    report.ratio = options_.method.pattern.is_structured() ? options_.method.pattern.ratio() : options_.ratio;
+    report.ratio = options_.method.pattern.is_structured() ? options_.method.pattern.ratio() : ratio;
     if (inputs.hessian.defined()) {
       const double energy = output_error(at::zeros_like(w), w, inputs.hessian);
       report.relative_error = energy > 0 ? output_error(stored, w, inputs.hessian) / energy : 0;
@@ -214,17 +226,18 @@ class ModelPruner {
   const graph::Graph& original_;
   graph::Graph pruned_;
   const std::vector<LayerGroup> groups_;
+  std::vector<double> ratios_;  // of each group; empty: all options_.ratio
   WeightSpool spool_;
   std::optional<calib::TokenStream> stream_, original_stream_;
-  NodeId reached_ = 0;           // the node that every batch stands before
-  std::set<ValueId> waiting_;    // pruned weights that the stream has yet to use
+  NodeId reached_ = 0;         // the node that every batch stands before
+  std::set<ValueId> waiting_;  // pruned weights that the stream has yet to use
 };
 
 }  // namespace
 
 bool needs_calibration(const PruneOptions& options) {
   const LayerMethod& method = options.method;
-  return method.criterion->needs_calibration() || method.needs_hessian() || options.undo_drift > 0;
+  return method.criterion->needs_calibration() || method.needs_hessian() || options.spread == Spread::kOwl;
 }
 
 std::vector<LayerReport> prune_language_model(import::LanguageModel& model, const calib::CalibrationTokens* tokens,

@@ -13,8 +13,7 @@ class RandomChoice : public Criterion {
   std::string_view name() const override { return "random"; }
   bool needs_calibration() const override { return false; }
   Scope scope() const override { return Scope::kMatrix; }
-  at::Tensor scores(const at::Tensor& w, int64_t first_column, const ColumnStatistics&,
-                    std::string_view layer) const override {
+  at::Tensor scores(const at::Tensor& w, int64_t first_column, const ColumnStatistics&, std::string_view layer) const override {
     data::Random random(seed_, base::hash64(std::as_bytes(std::span(layer.data(), layer.size()))),
                         static_cast<uint64_t>(first_column));
     at::Tensor out = at::empty(w.sizes(), at::kFloat);

@@ -18,10 +18,10 @@ std::filesystem::path scratch_beside(std::filesystem::path output) {
 
 WeightSpool::WeightSpool(const std::filesystem::path& output) : spool_(scratch_beside(output)) {}
 
-void WeightSpool::put(graph::ValueId id, const at::Tensor& weight) {
+void WeightSpool::put(graph::ValueId id, const at::Tensor& weight, const graph::ZeroPattern& zeros) {
   const at::Tensor dense = weight.contiguous();
   const std::span<const std::byte> bytes{static_cast<const std::byte*>(dense.data_ptr()), dense.nbytes()};
-  entries_[id] = {dense.scalar_type(), dense.sizes().vec(), spool_.append(bytes)};
+  entries_[id] = {dense.scalar_type(), dense.sizes().vec(), spool_.append(bytes), zeros};
 }
 
 void WeightSpool::install(graph::Graph& graph) {
@@ -31,6 +31,7 @@ void WeightSpool::install(graph::Graph& graph) {
     graph::Value& value = graph.value(id);
     value.weight = at::from_blob(
         data, entry.shape, [file](void*) {}, entry.type);
+    value.zeros = entry.zeros;
     value.type = graph::weight_type(*value.weight);
   }
 }

@@ -18,9 +18,9 @@ class WeightSpool {
   // `output`: the file or folder that will hold the model; the scratch file lies beside it.
   explicit WeightSpool(const std::filesystem::path& output);
 
-  // Errors: Io on a full disk.
-  void put(graph::ValueId id, const at::Tensor& weight);
-  // Gives the graph its new weights: views of the file, which they keep. Once, at the end.
+  // `zeros`: where those of the weight lie. Errors: Io on a full disk.
+  void put(graph::ValueId id, const at::Tensor& weight, const graph::ZeroPattern& zeros);
+  // Gives the graph its new weights: views of the file, which they keep, marked as pruned. Once, at the end.
   void install(graph::Graph& graph);
 
  private:
@@ -28,6 +28,7 @@ class WeightSpool {
     at::ScalarType type;
     std::vector<int64_t> shape;
     uint64_t offset;
+    graph::ZeroPattern zeros;
   };
   base::Spool spool_;
   std::unordered_map<graph::ValueId, Entry> entries_;
