@@ -1,12 +1,11 @@
 #include "calib/input_statistics.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "base/fail.h"
 
@@ -60,57 +59,10 @@ class SquareSums {
   int64_t last_rows_ = 0;
 };
 
-graph::ValueId input_id(const graph::Graph& graph, const char* name) {
-  const auto id = graph.find(name);
-  if (!id || std::find(graph.inputs.begin(), graph.inputs.end(), *id) == graph.inputs.end()) {
-    fail(ErrorCode::kInvalidArgument, "[calib] graph '{}' has no input '{}': it is no language model", graph.name, name);
-  }
-  return *id;
-}
-
-exec::ExecOptions block_options() {
-  exec::ExecOptions options;
-  options.cache_weights = true;  // a block's weights serve all batches; release_weights() ends that
-  return options;
-}
-
-size_t batch_count(const CalibrationTokens& tokens, int64_t per_batch) {
-  const int64_t whole = static_cast<int64_t>(tokens.ids.size()) / tokens.window;
-  const bool rest = static_cast<int64_t>(tokens.ids.size()) % tokens.window != 0;
-  return (whole + per_batch - 1) / per_batch + (rest ? 1 : 0);
-}
-
-int64_t windows_per_batch(const CalibrationTokens& tokens, const StreamOptions& options) {
-  return std::max<int64_t>(1, options.batch_tokens / tokens.window);
-}
-
 }  // namespace
 
 InputStatistics::InputStatistics(const graph::Graph& graph, const CalibrationTokens& tokens, StreamOptions options)
-    : graph_(graph),
-      tokens_(tokens),
-      ranges_(graph::blocks(graph)),
-      executor_(graph, block_options()),
-      store_(batch_count(tokens, windows_per_batch(tokens, options)), options.max_ram_bytes, options.spill_folder) {
-  const int64_t per_batch = windows_per_batch(tokens, options);
-  const auto total = static_cast<int64_t>(tokens.ids.size());
-  const int64_t whole = total / tokens.window;
-  for (int64_t w = 0; w < whole; w += per_batch) {
-    batches_.push_back({w * tokens.window, std::min(per_batch, whole - w), tokens.window});
-  }
-  if (total % tokens.window != 0) batches_.push_back({whole * tokens.window, 1, total % tokens.window});
-  for (size_t b = 0; b < batches_.size(); ++b) store_.put(b, inputs(batches_[b]));
-}
-
-exec::Values InputStatistics::inputs(const Batch& batch) const {
-  at::Tensor ids = at::empty({batch.windows, batch.length}, at::kLong);
-  std::copy_n(tokens_.ids.begin() + batch.first, batch.windows * batch.length, ids.data_ptr<int64_t>());
-  const at::Tensor positions = at::arange(batch.length, at::kLong).expand({batch.windows, batch.length}).contiguous();
-  exec::Values values;
-  values[input_id(graph_, "input_ids")] = ids;
-  values[input_id(graph_, "position_ids")] = positions;
-  return values;
-}
+    : graph_(graph), ranges_(graph::blocks(graph)), stream_(graph, tokens, std::move(options)) {}
 
 std::optional<graph::NodeId> InputStatistics::last_linear(size_t block) const {
   const graph::BlockRange& range = ranges_[block];
@@ -131,15 +83,14 @@ MeanSquares InputStatistics::run_block(size_t block, const std::function<void()>
   const auto observe = [&](const graph::Node& node, std::span<const at::Tensor> node_inputs) {
     if (!node_inputs.empty()) sums.add(node, node_inputs[0]);
   };
-  for (size_t b = 0; b < batches_.size(); ++b) {
-    exec::Values live = store_.take(b);
-    executor_.run_nodes(range.begin, stop, live, observe);
+  for (size_t b = 0; b < stream_.batches(); ++b) {
+    exec::Values live = stream_.run(b, stop, observe);
     if (last) sums.add(graph_.node(*last), live.at(last_input));
     sums.end_batch();
-    store_.put(b, std::move(live));
+    stream_.put(b, std::move(live));
     if (on_batch) on_batch();
   }
-  executor_.release_weights(range.begin, range.end);
+  stream_.release_weights(range.begin, range.end);
   return sums.means();
 }
 

@@ -14,9 +14,9 @@ ValueStream::ValueStream(const graph::Graph& graph, std::vector<exec::Values> ba
   for (size_t i = 0; i < batches.size(); ++i) store_.put(i, std::move(batches[i]));
 }
 
-exec::Values ValueStream::run(size_t batch, graph::NodeId end) {
+exec::Values ValueStream::run(size_t batch, graph::NodeId end, const exec::NodeObserver& observer) {
   exec::Values live = store_.take(batch);
-  if (end > next_[batch]) executor_.run_nodes(next_[batch], end, live);
+  if (end > next_[batch]) executor_.run_nodes(next_[batch], end, live, observer);
   next_[batch] = std::max(next_[batch], end);
   return live;
 }

@@ -32,7 +32,7 @@ class ValueStream {
   size_t batches() const { return next_.size(); }
   // Runs a batch from where it is up to before node `end`, and gives its live values away: put()
   // them back to go on. Errors: those of exec; Io from spilling.
-  exec::Values run(size_t batch, graph::NodeId end);
+  exec::Values run(size_t batch, graph::NodeId end, const exec::NodeObserver& observer = nullptr);
   void put(size_t batch, exec::Values values) { store_.put(batch, std::move(values)); }
   // Drops the F32 copies of the weights that these nodes read.
   void release_weights(graph::NodeId begin, graph::NodeId end) {

@@ -13,6 +13,7 @@
 #include "codec/tile.h"
 #include "deploy/row_order.h"
 #include "deploy/weight_view.h"
+#include "import/pruning_record.h"
 
 namespace packlight::deploy {
 namespace {
@@ -133,6 +134,9 @@ class GgufModel {
       if (type.dtype == commonest) keys.emplace_back("general.file_type", io::GgufValue{type.number});
     }
     if (codec::is_ggml_block(commonest)) keys.emplace_back("general.quantization_version", io::GgufValue{uint32_t{2}});
+    if (const Json pruning = import::pruning_to_json(model_.graph); !pruning.empty()) {
+      keys.emplace_back(import::kGgufPruningKey, io::GgufValue{pruning.dump()});
+    }
     for (auto& entry : tokenizer_keys()) keys.push_back(std::move(entry));
     return keys;
   }

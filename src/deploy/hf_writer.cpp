@@ -15,6 +15,7 @@
 #include "deploy/folder_output.h"
 #include "deploy/row_order.h"
 #include "deploy/weight_view.h"
+#include "import/pruning_record.h"
 
 namespace packlight::deploy {
 namespace {
@@ -112,6 +113,7 @@ class HfModel {
     const bool one_type = forms_.empty() && dense_types_.size() == 1;
     const DType type = !forms_.empty() ? DType::kF16 : one_type ? *dense_types_.begin() : DType::kF32;
     json["torch_dtype"] = type == DType::kF16 ? "float16" : type == DType::kBF16 ? "bfloat16" : "float32";
+    if (Json pruning = import::pruning_to_json(model_.graph); !pruning.empty()) json[import::kHfPruningKey] = std::move(pruning);
     if (forms_.empty()) return json;
     std::vector<std::string> ignored = ignored_;
     if (model_.config.tied_embeddings) ignored.push_back("lm_head");

@@ -17,7 +17,7 @@ struct HfOptions {
 //   packed matrices of linear modules: compressed-tensors form (compressed_tensors.h); those of an embedding, or of a head
 //   tied to it: dequantized to F32 exactly, since that format knows linear modules only
 //   F16 tiles: F16
-// Rows of Q and K come in the usual order. Memory: one tensor.
+// Which weights are pruned is recorded in config.json (import/pruning_record.h). Rows of Q and K come in the usual order. Memory: one tensor.
 // Errors: Unsupported where config.json cannot hold the architecture; InvalidArgument for a folder that holds other things; Io.
 // What was there before is replaced only by a complete folder.
 void write_hf_folder(const import::LanguageModel& model, const std::filesystem::path& path, const HfOptions& options = {});

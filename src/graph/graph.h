@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "codec/encoded_tensor.h"
+#include "graph/zero_pattern.h"
 
 namespace packlight::graph {
 
@@ -66,6 +67,9 @@ struct Value {
   ElementType type = ElementType::kUndefined;
   std::optional<Shape> shape;  // absent: rank unknown
   std::optional<Weight> weight;
+  // A pruned weight: its zeros are a mask, which whatever changes the weight later keeps. The zeros
+  // themselves say where; this says that they are meant, and where others would have to lie.
+  std::optional<ZeroPattern> zeros;
   NodeId producer = -1;  // -1: graph input or weight
 };
 

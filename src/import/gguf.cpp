@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/fail.h"
+#include "import/pruning_record.h"
 #include "import/sources.h"
 
 namespace packlight::import {
@@ -68,6 +69,8 @@ LanguageModel load_gguf(const std::filesystem::path& path) {
          "describe it",
          path.string(), unused.begin()->first, architecture);
   }
+  if (const std::string_view pruning = file.text(kGgufPruningKey, ""); !pruning.empty())
+    mark_pruned(model.graph, base::parse_json(pruning, path.string()), path.string());
   if (file.find("tokenizer.ggml.model") != nullptr)
     model.tokenizer = text::Tokenizer::from_gguf(file);
   return model;

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/fail.h"
+#include "import/pruning_record.h"
 #include "import/sources.h"
 #include "io/compressed_tensors.h"
 
@@ -101,6 +102,8 @@ LanguageModel load_hf_folder(const std::filesystem::path& path) {
   }
   mark_int8_inputs(model.graph,
                    [&](std::string_view name) { return tensors.int8_activations(name); });
+  if (const auto pruning = folder.config.find(kHfPruningKey); pruning != folder.config.end())
+    mark_pruned(model.graph, *pruning, origin);
   if (!folder.tokenizer_json.empty()) {
     model.tokenizer = text::Tokenizer::from_hf(folder.tokenizer_json, folder.tokenizer_config);
   }

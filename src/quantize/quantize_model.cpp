@@ -11,10 +11,10 @@
 #include "base/interrupt.h"
 #include "base/mapped_file.h"
 #include "base/progress.h"
+#include "base/spool.h"
 #include "calib/input_statistics.h"
 #include "codec/tile.h"
 #include "quantize/rounding.h"
-#include "quantize/spool.h"
 
 namespace packlight::quantize {
 namespace {
@@ -136,7 +136,7 @@ class MatrixPacker {
   std::string origin_;
   ScaleMethod method_;
   base::ThreadPool pool_;
-  Spool spool_;
+  base::Spool spool_;
   std::unordered_map<ValueId, Packed> packed_;
 };
 
