@@ -91,9 +91,14 @@ OnnxReport begin_report(const graph::Graph& graph, const OnnxOptions& options) {
   report.opset = options.opset;
   if (options.opset < kBlockedOpset) {
     if (const auto why = need_of_blocks(graph, options)) {
+      if (options.exact_opset) {
+        fail(ErrorCode::kUnsupported,
+             "[export.onnx] opset {} was asked for: {}; the least opset for that is {}",
+             options.opset, *why, kBlockedOpset);
+      }
       report.opset = kBlockedOpset;
-      report.notices.push_back(fmt::format("written at opset {}, not {}: {}, which came with {}",
-                                           kBlockedOpset, options.opset, *why, kBlockedOpset));
+      report.notices.push_back(fmt::format("written at opset {}: {}, which came with it",
+                                           kBlockedOpset, *why));
     }
   }
   report.ir_version = kIrVersions[report.opset - kOldestOpset];

@@ -155,11 +155,8 @@ class Corrector {
       case Repair::kFloat:
         restore_float(index);
     }
-    if (repair == Repair::kFloat) {
-      biases_.erase(index);
-    } else {
-      biases_.insert(index);
-    }
+    if (repair == Repair::kBias) biases_.insert(index);
+    if (repair == Repair::kFloat) biases_.erase(index);
     correct();
   }
 

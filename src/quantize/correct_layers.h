@@ -52,8 +52,7 @@ struct CorrectionReport {
 // adds the noise-to-signal ratio of its output less that of its inputs. Bias, scales and AdaRound
 // are undone where the measure does not grow; more precision (kInt8, kFloat) always stays, since
 // other layers' repairs may have made up for what it mends. After every repair all biases that are
-// corrected are corrected anew, those of layers whose codes changed with them; a layer in float has
-// its own again. Changes `quantized`, `weights` (a layer in float has none) and the layers'
+// corrected are corrected anew; a layer in float has its own again. Changes `quantized`, `weights` (a layer in float has none) and the layers'
 // precisions. With every layer in float (those stored in F16, too) the networks are the same, so
 // that any budget of the default measure is met in the end.
 // Cost: a repair takes a measure, and a run of both networks over bias_samples, beside its own.
