@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <numeric>
 #include <set>
@@ -33,6 +34,13 @@ io::TensorRecord read_picture(const std::string& path, const NetworkInput& input
   const size_t channels = preprocess.layout == data::Layout::kNchw ? 1 : 3;
   const bool gray = input.shape && input.shape->size() == 4 && (*input.shape)[channels].value == 1;
   const data::Preprocessor prepare(preprocess, gray ? data::Channels::kGray : data::Channels::kRgb);
+  if (!given) {
+    std::fprintf(
+        stderr,
+        "note: nothing says how pictures become inputs: '%s' is taken as %s / 255 in its own "
+        "size (the network's .yaml file, or --preprocess)\n",
+        path.c_str(), gray ? "gray" : "RGB");
+  }
   auto array = std::make_shared<data::Array>(prepare.apply(data::read_picture(path), path));
   io::TensorRecord record;
   record.dtype = array->dtype;
@@ -95,8 +103,11 @@ void check_shape(const std::string& text, const NetworkInput& input,
   }
   if (!fits) {
     fail(ErrorCode::kInvalidArgument,
-         "[run] --input '{}' has shape [{}], the network's input '{}' takes {}", text,
-         fmt::join(record.shape, ", "), input.name, to_string(*input.shape));
+         "[run] --input '{}' has shape [{}], the network's input '{}' takes {}{}", text,
+         fmt::join(record.shape, ", "), input.name, to_string(*input.shape),
+         is_picture(input_value(text))
+             ? " (the network's .yaml file, or --preprocess, says 'resize')"
+             : "");
   }
 }
 
@@ -191,8 +202,8 @@ void print_readings(const io::TensorRecord& output, const std::string& character
   }
 }
 
-void print_output(const OutputFlags& flags, const io::TensorRecord& output,
-                  const std::string& file, const std::string& characters) {
+void print_output(const OutputFlags& flags, const io::TensorRecord& output, const std::string& file,
+                  const std::string& characters) {
   fmt::print("{}: [{}]{}\n", output.name, fmt::join(output.shape, ", "),
              file.empty() ? "" : " -> " + file);
   if (flags.labels > 0 && output.shape.size() == 2) {

@@ -110,8 +110,8 @@ class PictureArrayDataset : public LabelledDataset {
     check_index(index, size_, origin_);
     const auto& shape = pictures_.shape;
     const PictureShape of = *picture_shape(shape);
-    Picture picture{static_cast<int>(of.height), static_cast<int>(of.width),
-                    static_cast<int>(of.channels), {}};
+    Picture picture{
+        static_cast<int>(of.height), static_cast<int>(of.width), static_cast<int>(of.channels), {}};
     const int64_t area = of.height * of.width, count = area * of.channels;
     const auto* begin = reinterpret_cast<const uint8_t*>(pictures_.bytes.data()) + index * count;
     picture.pixels.assign(begin, begin + count);

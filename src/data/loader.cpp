@@ -48,9 +48,10 @@ void check_numbers(const Dataset& dataset, int64_t index, const Sample& sample) 
     const auto values = field.array.f32();
     const auto nan = std::find_if(values.begin(), values.end(), [](float x) { return x != x; });
     if (nan == values.end()) continue;
-    fail(ErrorCode::kInvalidArgument, "[data.loader] {}{} is nan at element {}: samples must be numbers",
-         dataset.sample_name(index), field.name.empty() ? "" : fmt::format(", array '{}',", field.name),
-         nan - values.begin());
+    fail(ErrorCode::kInvalidArgument,
+         "[data.loader] {}{} is nan at element {}: samples must be numbers",
+         dataset.sample_name(index),
+         field.name.empty() ? "" : fmt::format(", array '{}',", field.name), nan - values.begin());
   }
 }
 

@@ -254,7 +254,8 @@ TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* or
     if (original != nullptr) counts.compare(mine, answer(*original, batch, counted, options));
     if (const auto* kept = options.original_readings) {
       const size_t from = std::min<size_t>(counts.samples(), kept->size());
-      counts.compare(mine, std::span(*kept).subspan(from, std::min<size_t>(counted, kept->size() - from)));
+      counts.compare(
+          mine, std::span(*kept).subspan(from, std::min<size_t>(counted, kept->size() - from)));
     }
     cut_labels(batch, counted);
     counts.add(batch, mine);

@@ -51,7 +51,8 @@ std::unordered_map<std::string, at::Tensor> input_tensors(const graph::Graph& gr
         value.type == graph::ElementType::kBF16 || value.type == graph::ElementType::kF64;
     if (field.array.dtype == codec::DType::kU8 && floats) {
       fail(ErrorCode::kInvalidArgument,
-           "[data] the samples for input '{}' are bytes, the model takes {}: say what 0 to 255 become "
+           "[data] the samples for input '{}' are bytes, the model takes {}: say what 0 to 255 "
+           "become "
            "in the network's .yaml file (preprocess: {{scale: 0.00392157}}) or by --preprocess",
            name, graph::element_type_name(value.type));
     }

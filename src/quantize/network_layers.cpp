@@ -134,8 +134,8 @@ std::string to_string(const Precision& precision) {
     return bits > 0 ? std::to_string(bits) : std::string(half ? "16" : "32");
   };
   if (precision.is_float()) return precision.float16_weights ? "f16" : "float";
-  return "w" + part(precision.weight_bits, precision.float16_weights) + "a" +
-         part(precision.activation_bits, false);
+  return fmt::format("w{}a{}", part(precision.weight_bits, precision.float16_weights),
+                     part(precision.activation_bits, false));
 }
 
 PrecisionRule parse_precision_rule(std::string_view text, const Precision& base) {
@@ -154,8 +154,8 @@ void refuse_quantized(const Graph& graph, std::string_view verb) {
   for (const Node& node : graph.nodes()) {
     if (quantized.count(node.op) == 0) continue;
     fail(ErrorCode::kUnsupported,
-         "[{}] '{}' is quantized already (node '{}' is a {}): start from the float network",
-         verb, graph.name, node.name, node.op);
+         "[{}] '{}' is quantized already (node '{}' is a {}): start from the float network", verb,
+         graph.name, node.name, node.op);
   }
   for (const graph::Value& value : graph.values()) {
     if (value.weight && std::holds_alternative<codec::EncodedTensor>(*value.weight))

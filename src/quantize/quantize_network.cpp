@@ -243,7 +243,8 @@ class NetworkQuantizer {
       ratios = signal_to_noise(original_, result, outputs, *batches_, options_.report_samples);
       for (size_t i = layers_.size(); i < outputs.size(); ++i)
         if (const auto it = ratios.find(outputs[i]); it != ratios.end())
-          report_.output_sqnr_db = std::min(report_.output_sqnr_db.value_or(it->second), it->second);
+          report_.output_sqnr_db =
+              std::min(report_.output_sqnr_db.value_or(it->second), it->second);
     }
     const Graph sized = with_sizes();
     for (size_t i = 0; i < layers_.size(); ++i) {

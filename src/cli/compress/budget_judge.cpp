@@ -49,10 +49,10 @@ BudgetJudge::BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlag
          flags.correct_until);
   }
   const bool classes = kind_ == "top1";
-  dataset_ =
-      open_samples(original, flags.validation, flags.model, flags.calibration.preprocess,
-                   classes ? std::optional(data::LabelKind::kClass) : std::optional(data::LabelKind::kNone),
-                   /*held_out=*/true);
+  dataset_ = open_samples(
+      original, flags.validation, flags.model, flags.calibration.preprocess,
+      classes ? std::optional(data::LabelKind::kClass) : std::optional(data::LabelKind::kNone),
+      /*held_out=*/true);
   if (classes) {
     exact_ = top1(original);
     budget_.measure = [this](const graph::Graph& graph) { return 100 * (top1(graph) - exact_); };
@@ -77,7 +77,8 @@ std::string BudgetJudge::unit() const {
 
 double BudgetJudge::top1(const graph::Graph& graph) const {
   data::Loader loader(dataset_, loading());
-  return eval::evaluate_task(eval::graph_subject(graph), nullptr, loader, judging(flags_)).top1->value;
+  return eval::evaluate_task(eval::graph_subject(graph), nullptr, loader, judging(flags_))
+      .top1->value;
 }
 
 double BudgetJudge::agreement(const graph::Graph& graph) const {

@@ -58,8 +58,7 @@ bool takes_gray(const graph::Graph& graph, const std::optional<data::Preprocess>
   if (graph.inputs.size() != 1) return false;
   const auto& shape = graph.value(graph.inputs[0]).shape;
   const auto layout = preprocess.value_or(data::Preprocess()).layout;
-  return shape && shape->size() == 4 &&
-         (*shape)[layout == data::Layout::kNchw ? 1 : 3].value == 1;
+  return shape && shape->size() == 4 && (*shape)[layout == data::Layout::kNchw ? 1 : 3].value == 1;
 }
 
 // Once for each way, however many sets are opened.
@@ -68,10 +67,11 @@ void tell_steps(const std::string& model, const Steps& steps, const data::Pictur
   const std::string text =
       !steps.origin.empty()
           ? fmt::format("pictures become inputs as {} says", steps.origin)
-          : fmt::format("nothing says how pictures become inputs of '{}': {} / 255 in their own "
-                        "size (write {}, or give --preprocess)",
-                        model, format.black.size() == 1 ? "gray" : "RGB",
-                        std::filesystem::path(model).replace_extension(".yaml").string());
+          : fmt::format(
+                "nothing says how pictures become inputs of '{}': {} / 255 in their own "
+                "size (write {}, or give --preprocess)",
+                model, format.black.size() == 1 ? "gray" : "RGB",
+                std::filesystem::path(model).replace_extension(".yaml").string());
   if (told.insert(text).second) std::fprintf(stderr, "note: %s\n", text.c_str());
 }
 

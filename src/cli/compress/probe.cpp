@@ -152,8 +152,10 @@ void add_probe(CLI::App& app) {
   verb->add_option("--observer", flags->observer, "range of activations, as in quantize")
       ->check(CLI::IsMember({"minmax", "moving", "percentile", "mse", "entropy"}))
       ->capture_default_str();
-  verb->add_option("--valid", flags->validation, "samples that the metric is measured on; without labels it is the share read as the float "
-                   "network reads them");
+  verb->add_option(
+      "--valid", flags->validation,
+      "samples that the metric is measured on; without labels it is the share read as the float "
+      "network reads them");
   verb->add_option("--eval-samples", flags->eval_samples, "of them; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -189,10 +189,11 @@ void print_output_error(const quantize::NetworkReport& report) {
   const double db = *report.output_sqnr_db;
   fmt::print("output of the network: {:.1f} dB over its error\n", db);
   if (db >= kPoorOutput) return;
-  std::fprintf(stderr,
-               "note: the error of the network's output is large (%.1f dB, below %.0f): look at the "
-               "column 'output SQNR' for where it begins, and measure the file with eval --against\n",
-               db, kPoorOutput);
+  std::fprintf(
+      stderr,
+      "note: the error of the network's output is large (%.1f dB, below %.0f): look at the "
+      "column 'output SQNR' for where it begins, and measure the file with eval --against\n",
+      db, kPoorOutput);
 }
 
 // What the share of multiply-accumulates counts, and which of it a package's runtime multiplies as
@@ -453,7 +454,8 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   }
   if (!judge || report.correction->met()) return;
   fail(ErrorCode::kInvalidArgument,
-       "[quantize] --correct-until '{}' is not met: '{}', which was written, is at {:.3f} ({}) after "
+       "[quantize] --correct-until '{}' is not met: '{}', which was written, is at {:.3f} ({}) "
+       "after "
        "every repair",
        flags.correct_until, flags.output, report.correction->after, judge->unit());
 }
