@@ -160,7 +160,7 @@ inline void package(std::span<const std::byte> bytes) {
       [](std::byte* p) { ::operator delete(p, std::align_val_t(64)); });
   std::copy(bytes.begin(), bytes.end(), copy.get());
   const std::span<const std::byte> view(copy.get(), bytes.size());
-  if (io::probe_package_kind(view) == io::PackageKind::kNetwork)
+  if (io::probe_package_kind(view, "fuzz") == io::PackageKind::kNetwork)
     return network_package(io::NetworkPackage::parse(view, copy, "fuzz.plk"));
   const io::Package package = io::Package::parse(view, copy, "fuzz.plk");
   for (const io::TensorSpec& spec : io::decoder_tensors(package.config())) {

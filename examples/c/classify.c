@@ -8,7 +8,8 @@
 enum { MOST_INPUTS = 16, MOST_DIMENSIONS = 8 };
 
 static int failed(void) {
-  fprintf(stderr, "error: %s\n", packlight_last_error());
+  const char* why = packlight_last_error();
+  fprintf(stderr, "error: %s\n", why[0] != 0 ? why : "an input of this type or shape, or of so many bytes, cannot be made up");
   return 1;
 }
 
@@ -58,10 +59,15 @@ int main(int argc, char** argv) {
     fprintf(stderr, "usage: classify NETWORK.plk [BATCH]\n");
     return 2;
   }
+  const int64_t batch = argc > 2 ? atoll(argv[2]) : 1;
+  if (batch < 1) {
+    fprintf(stderr, "error: BATCH is '%s', a number from 1 on is wanted\n", argv[2]);
+    return 2;
+  }
   if (packlight_network_open(argv[1], 0, &network) != PACKLIGHT_OK) return failed();
   const size_t inputs = packlight_network_input_count(network);
   for (size_t i = 0; i < inputs && i < MOST_INPUTS && status == 0; ++i) {
-    zeros[i] = set_zeros(network, i, argc > 2 ? atoll(argv[2]) : 1);
+    zeros[i] = set_zeros(network, i, batch);
     if (zeros[i] == NULL) status = failed();
   }
   if (status == 0 && packlight_network_run(network) != PACKLIGHT_OK) status = failed();

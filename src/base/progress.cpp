@@ -18,6 +18,8 @@ double seconds(steady_clock::duration d) { return duration<double>(d).count(); }
 
 std::string clock_text(double s) {
   const int total = static_cast<int>(s + 0.5);
+  if (total >= 3600)
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
   return fmt::format("{}:{:02}", total / 60, total % 60);
 }
 

@@ -128,7 +128,7 @@ struct Results {
 Results measure(const BenchFlags& flags, io::ModelKind kind) {
   if (kind != io::ModelKind::kPackage) {
     fail(ErrorCode::kUnsupported,
-         "[bench] {} is a {}; bench runs packages: make one with 'packlight {}'", flags.model,
+         "[bench] {} is of the kind {}; bench runs packages: make one with 'packlight {}'", flags.model,
          io::model_kind_name(kind),
          kind == io::ModelKind::kOnnx
              ? fmt::format("export {} --format plk -o network.plk", flags.model)

@@ -24,6 +24,8 @@ bool runs_here(int argc, char** argv) {
   const std::string_view verb = argv[1];
   if (verb != "run" && verb != "bench") return false;
   for (int i = 2; i < argc; ++i) {  // an ONNX network is read and run by the other program
+    // YAML is read by the other program.
+    if (std::string_view(argv[i]).starts_with("--preprocess")) return false;
     try {
       if (argv[i][0] != '-' && std::filesystem::is_regular_file(argv[i]) && io::detect_model_kind(argv[i]) == io::ModelKind::kOnnx)
         return false;

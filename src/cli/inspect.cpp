@@ -150,7 +150,7 @@ Inspection inspect_model(const std::string& path) {
     case io::ModelKind::kPackage: return inspect_package(path);
     default:
       fail(ErrorCode::kUnsupported,
-           "[inspect] '{}' is a {}: this program inspects GGUF files, Hugging Face folders and "
+           "[inspect] '{}' is of the kind {}: this program inspects GGUF files, Hugging Face folders and "
            "language model packages",
            path, io::model_kind_name(kind));
   }
@@ -294,7 +294,8 @@ void run(const Arguments& arguments) {
     return;
   }
   if (io::is_network(io::detect_model_kind(arguments.model))) {
-    const Json network = inspect_network(arguments.model, arguments.input_shapes);
+    Json network = inspect_network(arguments.model, arguments.input_shapes);
+    if (arguments.graph) network["graph"] = graph_text(arguments.model);
     if (arguments.json) {
       fmt::print("{}\n", network.dump(2, ' ', false, Json::error_handler_t::replace));
     } else {

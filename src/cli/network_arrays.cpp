@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <numeric>
 #include <set>
@@ -33,6 +34,13 @@ io::TensorRecord read_picture(const std::string& path, const NetworkInput& input
   const size_t channels = preprocess.layout == data::Layout::kNchw ? 1 : 3;
   const bool gray = input.shape && input.shape->size() == 4 && (*input.shape)[channels].value == 1;
   const data::Preprocessor prepare(preprocess, gray ? data::Channels::kGray : data::Channels::kRgb);
+  if (!given) {
+    std::fprintf(
+        stderr,
+        "note: nothing says how pictures become inputs: '%s' is taken as %s / 255 in its own "
+        "size (the network's .yaml file, or --preprocess)\n",
+        path.c_str(), gray ? "gray" : "RGB");
+  }
   auto array = std::make_shared<data::Array>(prepare.apply(data::read_picture(path), path));
   io::TensorRecord record;
   record.dtype = array->dtype;
@@ -95,8 +103,11 @@ void check_shape(const std::string& text, const NetworkInput& input,
   }
   if (!fits) {
     fail(ErrorCode::kInvalidArgument,
-         "[run] --input '{}' has shape [{}], the network's input '{}' takes {}", text,
-         fmt::join(record.shape, ", "), input.name, to_string(*input.shape));
+         "[run] --input '{}' has shape [{}], the network's input '{}' takes {}{}", text,
+         fmt::join(record.shape, ", "), input.name, to_string(*input.shape),
+         is_picture(input_value(text))
+             ? " (the network's .yaml file, or --preprocess, says 'resize')"
+             : "");
   }
 }
 
@@ -107,7 +118,7 @@ struct Label {
 
 // The classes of the largest scores of a row, the first of equal ones first.
 std::vector<Label> best_labels(const io::TensorRecord& output, int64_t row, int64_t count) {
-  const int64_t classes = output.shape[1];
+  const int64_t classes = output.shape.back();
   std::vector<Label> labels;
   for (int64_t c = 0; c < classes; ++c) labels.push_back({c, element(output, row * classes + c)});
   std::stable_sort(labels.begin(), labels.end(),
@@ -137,8 +148,62 @@ Json labels_json(const io::TensorRecord& output, int64_t count) {
   return samples;
 }
 
-void print_output(const OutputFlags& flags, const io::TensorRecord& output,
-                  const std::string& file) {
+bool has_labels(const io::TensorRecord& output) {
+  return (output.shape.size() == 2 || output.shape.size() == 3) && output.shape.back() > 1;
+}
+
+// What a recognizer says of a sample: the best class of every step, repetitions merged, class 0
+// left out.
+std::vector<int64_t> reading_of(const io::TensorRecord& output, int64_t sample) {
+  const int64_t steps = output.shape[1];
+  std::vector<int64_t> reading;
+  for (int64_t step = 0, last = 0; step < steps; ++step) {
+    const int64_t best = best_labels(output, sample * steps + step, 1)[0].index;
+    if (best != 0 && best != last) reading.push_back(best);
+    last = best;
+  }
+  return reading;
+}
+
+std::string text_of(const std::vector<int64_t>& reading, const std::string& characters) {
+  std::vector<std::string_view> lines;
+  for (std::string_view rest = characters; !rest.empty();) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    std::string_view line = rest.substr(0, end);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    lines.push_back(line);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  std::string text;
+  for (const int64_t index : reading)
+    text += index <= static_cast<int64_t>(lines.size()) ? lines[index - 1] : std::string_view(" ");
+  return text;
+}
+
+Json readings_json(const io::TensorRecord& output, const std::string& characters) {
+  Json readings = Json::array();
+  for (int64_t sample = 0; sample < output.shape[0]; ++sample) {
+    const std::vector<int64_t> reading = reading_of(output, sample);
+    Json entry = {{"classes", reading}};
+    if (!characters.empty()) entry["text"] = text_of(reading, characters);
+    readings.push_back(std::move(entry));
+  }
+  return readings;
+}
+
+void print_readings(const io::TensorRecord& output, const std::string& characters) {
+  for (int64_t sample = 0; sample < output.shape[0]; ++sample) {
+    const std::vector<int64_t> reading = reading_of(output, sample);
+    if (characters.empty()) {
+      fmt::print("  sample {}: reads classes {}\n", sample, fmt::join(reading, " "));
+    } else {
+      fmt::print("  sample {}: reads '{}'\n", sample, text_of(reading, characters));
+    }
+  }
+}
+
+void print_output(const OutputFlags& flags, const io::TensorRecord& output, const std::string& file,
+                  const std::string& characters) {
   fmt::print("{}: [{}]{}\n", output.name, fmt::join(output.shape, ", "),
              file.empty() ? "" : " -> " + file);
   if (flags.labels > 0 && output.shape.size() == 2) {
@@ -146,6 +211,8 @@ void print_output(const OutputFlags& flags, const io::TensorRecord& output,
       for (const Label& label : best_labels(output, row, flags.labels))
         fmt::print("  sample {}: class {} ({:g})\n", row, label.index, label.score);
     }
+  } else if (flags.labels > 0 && has_labels(output)) {
+    print_readings(output, characters);
   } else if (file.empty()) {
     for (int64_t i = 0; i < std::min(output.elements(), kPrintedNumbers); ++i)
       fmt::print("  {:g}\n", element(output, i));
@@ -213,7 +280,13 @@ void check_outputs(const OutputFlags& flags, size_t outputs) {
 }
 
 void report_outputs(const OutputFlags& flags, std::span<const io::TensorRecord> outputs,
-                    double seconds) {
+                    double seconds, const std::string& characters) {
+  if (flags.labels > 0 && std::ranges::none_of(outputs, has_labels)) {
+    fail(ErrorCode::kInvalidArgument,
+         "[run] --labels: output '{}' of shape [{}] is neither [batch, classes] nor [batch, time, "
+         "classes]",
+         outputs[0].name, fmt::join(outputs[0].shape, ", "));
+  }
   const bool one_file = is_one_file(flags);
   if (!flags.path.empty() && !one_file) fs::create_directories(flags.path);
   Json report = {{"seconds", seconds}, {"outputs", Json::array()}};
@@ -225,8 +298,10 @@ void report_outputs(const OutputFlags& flags, std::span<const io::TensorRecord> 
     Json entry = {{"name", output.name}, {"shape", output.shape}, {"file", path.string()}};
     if (flags.labels > 0 && output.shape.size() == 2)
       entry["labels"] = labels_json(output, flags.labels);
+    if (flags.labels > 0 && output.shape.size() == 3 && has_labels(output))
+      entry["readings"] = readings_json(output, characters);
     report["outputs"].push_back(std::move(entry));
-    if (!flags.json) print_output(flags, output, path.string());
+    if (!flags.json) print_output(flags, output, path.string(), characters);
   }
   if (flags.json) fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
 }

@@ -36,14 +36,21 @@ std::optional<data::Preprocess> preprocess_of(const io::NetworkPackage& package)
 
 struct OutputFlags {
   std::string path;  // a .npy file, a folder, or empty: the first numbers are printed
-  int64_t labels =
-      0;  // > 0: of each output [batch, classes], so many classes of the largest values
+  // > 0: of each output [batch, classes], so many classes of the largest values; of each
+  // [batch, time, classes] what a recognizer reads (greedy CTC, class 0 for nothing).
+  int64_t labels = 0;
   bool json = false;
 };
+// The networks' metadata entry that says which characters a recognizer's classes from 1 on are, one
+// a line; the class behind them is a space.
+inline constexpr const char* kCharactersKey = "character";
+
 // Errors: InvalidArgument when one file is to hold several outputs.
 void check_outputs(const OutputFlags& flags, size_t outputs);
-// Writes and prints what came out, with the seconds it took. Errors: Io.
+// Writes and prints what came out, with the seconds it took. `characters`: the entry
+// kCharactersKey, empty where there is none: readings are numbers of classes then. Errors: Io;
+// InvalidArgument for labels of outputs none of which is scores of classes.
 void report_outputs(const OutputFlags& flags, std::span<const io::TensorRecord> outputs,
-                    double seconds);
+                    double seconds, const std::string& characters);
 
 }  // namespace packlight::cli

@@ -189,8 +189,14 @@ void add_run(CLI::App& app) {
   network.add(verb->add_option("-o,--output", flags->network.output.path,
                                ".npy file for the output, or a folder for one .npy file each"));
   network.add(verb->add_option("--labels", flags->network.output.labels,
-                               "Show so many classes of the largest outputs for each sample")
+                               "Show so many classes of the largest outputs for each sample; of a "
+                               "text recognizer what it reads")
                   ->check(CLI::Range(int64_t{0}, int64_t{1} << 20)));
+#if !defined(PACKLIGHT_RUNTIME_ONLY) || defined(PACKLIGHT_HANDS_OVER)
+  network.add(verb->add_option("--preprocess", flags->network.preprocess,
+                               "How pictures become inputs (default: what the package says, or "
+                               "MODEL with the extension .yaml)"));
+#endif
   CLI::Option* prompt = verb->add_option("-p,--prompt", flags->prompt,
                                          "Prompt; without it standard input is read: to its end, "
                                          "or with --chat as a conversation, a turn a line");

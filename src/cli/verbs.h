@@ -22,6 +22,7 @@ struct NetworkRunFlags {
   std::string model;
   std::vector<std::string> inputs;
   OutputFlags output;
+  std::string preprocess;  // file that says how pictures become inputs; empty: the model says
   int threads = 0;
 };
 // In the runtime. Errors: InvalidArgument for an array that no input takes.

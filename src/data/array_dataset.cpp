@@ -76,7 +76,28 @@ class ArrayDataset : public LabelledDataset {
   std::optional<PictureFormat> format_;
 };
 
-// U8 pictures [n, height, width] or [n, height, width, channels].
+struct PictureShape {
+  int64_t height, width, channels;
+  bool planes;  // channels come first
+};
+
+// Of an array of pictures; nothing where its shape is none. Channels last where both could be.
+std::optional<PictureShape> picture_shape(const std::vector<int64_t>& shape) {
+  const auto colours = [](int64_t channels) { return channels == 1 || channels == 3; };
+  std::optional<PictureShape> found;
+  if (shape.size() == 3) found = {shape[1], shape[2], 1, false};
+  if (shape.size() == 4 && colours(shape[3])) {
+    found = {shape[1], shape[2], shape[3], false};
+  } else if (shape.size() == 4 && colours(shape[1])) {
+    found = {shape[2], shape[3], shape[1], true};
+  }
+  const bool sized = found && found->height >= 1 && found->width >= 1 &&
+                     found->height <= kMaxPictureSide && found->width <= kMaxPictureSide &&
+                     found->height * found->width <= kMaxPicturePixels;
+  return sized ? found : std::nullopt;
+}
+
+// U8 pictures [n, height, width], [n, height, width, channels] or [n, channels, height, width].
 class PictureArrayDataset : public LabelledDataset {
  public:
   PictureArrayDataset(io::TensorRecord pictures, Labels labels, Preprocessor preprocessor,
@@ -88,13 +109,16 @@ class PictureArrayDataset : public LabelledDataset {
   Sample sample(int64_t index) const override {
     check_index(index, size_, origin_);
     const auto& shape = pictures_.shape;
-    Picture picture{static_cast<int>(shape[1]),
-                    static_cast<int>(shape[2]),
-                    shape.size() == 4 ? static_cast<int>(shape[3]) : 1,
-                    {}};
-    const int64_t count = shape[1] * shape[2] * picture.channels;
+    const PictureShape of = *picture_shape(shape);
+    Picture picture{
+        static_cast<int>(of.height), static_cast<int>(of.width), static_cast<int>(of.channels), {}};
+    const int64_t area = of.height * of.width, count = area * of.channels;
     const auto* begin = reinterpret_cast<const uint8_t*>(pictures_.bytes.data()) + index * count;
     picture.pixels.assign(begin, begin + count);
+    if (of.planes) {
+      for (int64_t i = 0; i < count; ++i)
+        picture.pixels[i] = begin[i % of.channels * area + i / of.channels];
+    }
     Sample sample;
     sample.inputs.push_back(
         {pictures_.name, preprocessor_.apply(std::move(picture), sample_name(index))});
@@ -113,18 +137,14 @@ class PictureArrayDataset : public LabelledDataset {
 std::unique_ptr<Dataset> picture_arrays(io::TensorRecord record, Labels labels,
                                         const Preprocess& spec, const std::string& origin) {
   const auto& shape = record.shape;
-  const int64_t channels = shape.size() == 4 ? shape[3] : 1;
-  const bool sized = shape.size() == 3 || (shape.size() == 4 && (channels == 1 || channels == 3));
-  if (record.dtype != codec::DType::kU8 || !sized || shape[1] < 1 || shape[2] < 1 ||
-      shape[1] > kMaxPictureSide || shape[2] > kMaxPictureSide ||
-      shape[1] * shape[2] > kMaxPicturePixels) {
+  const auto of = picture_shape(shape);
+  if (!of || record.dtype != codec::DType::kU8) {
     fail(ErrorCode::kInvalidArgument,
-         "[data] '{}': {} {} are no pictures: U8 [n, height, width] or [n, height, width, 1 or 3] "
-         "is "
-         "wanted, at most {} a side",
+         "[data] '{}': {} {} are no pictures: U8 [n, height, width], [n, height, width, 1 or 3] or "
+         "[n, 1 or 3, height, width] is wanted, at most {} a side",
          origin, codec::info(record.dtype).name, shape_text(shape), kMaxPictureSide);
   }
-  Preprocessor preprocessor(spec, channels == 1 ? Channels::kGray : Channels::kRgb);
+  Preprocessor preprocessor(spec, of->channels == 1 ? Channels::kGray : Channels::kRgb);
   return std::make_unique<PictureArrayDataset>(std::move(record), std::move(labels),
                                                std::move(preprocessor), origin);
 }

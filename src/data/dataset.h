@@ -65,9 +65,11 @@ struct DatasetOptions {
   // Labels must be below it; 0: not known.
   int64_t classes = 0;
   // For pictures and IDX images (absent there: Preprocess's defaults). Arrays of NPY and NPZ are
-  // handed on as they are without it; with it they must be U8 pictures, [n, height, width] or [n,
-  // height, width, 1 or 3].
+  // handed on as they are without it; with it they must be U8 pictures, [n, height, width], [n,
+  // height, width, 1 or 3] or [n, 1 or 3, height, width], of three channels RGB.
   std::optional<Preprocess> preprocess = {};
+  // Of pictures, where `preprocess` says none; absent: RGB for files, those they have for arrays.
+  std::optional<Channels> picture_channels = {};
   // Arrays of which none is U8 are handed on as they are all the same: they are inputs already.
   bool ready_arrays = false;
   // For arrays without `preprocess`: they are pictures of this layout, black is 0, so they may be

@@ -41,6 +41,20 @@ void check_options(const Dataset& dataset, const LoaderOptions& options) {
   }
 }
 
+// Nothing that is computed from one means anything.
+void check_numbers(const Dataset& dataset, int64_t index, const Sample& sample) {
+  for (const Field& field : sample.inputs) {
+    if (field.array.dtype != codec::DType::kF32) continue;
+    const auto values = field.array.f32();
+    const auto nan = std::find_if(values.begin(), values.end(), [](float x) { return x != x; });
+    if (nan == values.end()) continue;
+    fail(ErrorCode::kInvalidArgument,
+         "[data.loader] {}{} is nan at element {}: samples must be numbers",
+         dataset.sample_name(index),
+         field.name.empty() ? "" : fmt::format(", array '{}',", field.name), nan - values.begin());
+  }
+}
+
 void check_alike(const Dataset& dataset, int64_t first, const Sample& a, int64_t other,
                  const Sample& b) {
   if (a.inputs.size() != b.inputs.size() || a.label.index() != b.label.index())
@@ -50,8 +64,7 @@ void check_alike(const Dataset& dataset, int64_t first, const Sample& a, int64_t
     if (x.shape == y.shape && x.dtype == y.dtype) continue;
     fail(ErrorCode::kInvalidArgument,
          "[data.loader] {} has shape {}, {} has {}: samples of a batch must be alike (pictures: "
-         "give "
-         "'resize')",
+         "give 'resize' in the network's .yaml file)",
          dataset.sample_name(first), shape_text(x.shape), dataset.sample_name(other),
          shape_text(y.shape));
   }
@@ -125,6 +138,7 @@ struct Loader::State {
   Sample make_sample(int64_t epoch, int64_t index) const {
     base::check_interrupt();
     Sample sample = dataset->sample(index);
+    check_numbers(*dataset, index, sample);
     if (options.augment.any()) {
       Random random(options.seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index) + 1);
       apply_augment(options.augment, *format, random, sample.inputs.at(0).array);

@@ -59,7 +59,8 @@ class Loader {
 
   // The next batch of the epoch, nullopt after its last; before any start_epoch(), nullopt. Errors:
   // those of a sample, at the batch that holds it (the first such sample in batch order);
-  // InvalidArgument naming two samples whose inputs differ in shape; Interrupted. After an error
+  // InvalidArgument naming two samples whose inputs differ in shape, or one that holds a NaN;
+  // Interrupted. After an error
   // next() returns nullopt until start_epoch().
   std::optional<Batch> next();
 

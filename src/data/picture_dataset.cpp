@@ -54,7 +54,8 @@ std::unique_ptr<Dataset> make_pictures(std::vector<fs::path> paths, Labels label
                                        const DatasetOptions& options) {
   return std::make_unique<PictureDataset>(
       std::move(paths), std::move(labels), std::move(class_names),
-      Preprocessor(options.preprocess.value_or(Preprocess{}), Channels::kRgb));
+      Preprocessor(options.preprocess.value_or(Preprocess{}),
+                   options.picture_channels.value_or(Channels::kRgb)));
 }
 
 bool is_picture_name(const fs::path& path) {

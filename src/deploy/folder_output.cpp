@@ -47,7 +47,7 @@ FolderOutput::FolderOutput(fs::path path) : path_(std::move(path)) {
   if (path_.filename().empty()) path_ = path_.parent_path();  // "out/" is "out"
   check_replaceable(path_);
   const fs::path parent = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
-  std::string name = (parent / ("." + path_.filename().string() + ".XXXXXX")).string();
+  std::string name = (parent / fmt::format(".{}.XXXXXX", path_.filename().string())).string();
   if (mkdtemp(name.data()) == nullptr) {
     fail(ErrorCode::kIo, "[export] '{}': cannot create a folder here: {}", parent.string(), std::strerror(errno));
   }

@@ -8,6 +8,7 @@
 #include <limits>
 #include <optional>
 #include <system_error>
+#include <unordered_set>
 
 #include "base/atomic_file.h"
 #include "base/fail.h"
@@ -91,9 +92,14 @@ OnnxReport begin_report(const graph::Graph& graph, const OnnxOptions& options) {
   report.opset = options.opset;
   if (options.opset < kBlockedOpset) {
     if (const auto why = need_of_blocks(graph, options)) {
+      if (options.exact_opset) {
+        fail(ErrorCode::kUnsupported,
+             "[export.onnx] opset {} was asked for: {}; the least opset for that is {}",
+             options.opset, *why, kBlockedOpset);
+      }
       report.opset = kBlockedOpset;
-      report.notices.push_back(fmt::format("written at opset {}, not {}: {}, which came with {}",
-                                           kBlockedOpset, options.opset, *why, kBlockedOpset));
+      report.notices.push_back(
+          fmt::format("written at opset {}: {}, which came with it", kBlockedOpset, *why));
     }
   }
   report.ir_version = kIrVersions[report.opset - kOldestOpset];
@@ -129,6 +135,30 @@ class FileStream : public google::protobuf::io::CopyingOutputStream {
  private:
   base::AtomicFile& file_;
 };
+
+// Names that something reads: a node of this graph or its subgraphs, or who takes its outputs; and
+// inputs, whose initializers are their defaults.
+void add_used_names(const onnx::GraphProto& graph, std::unordered_set<std::string>& names) {
+  for (const auto& input : graph.input()) names.insert(input.name());
+  for (const auto& output : graph.output()) names.insert(output.name());
+  for (const onnx::NodeProto& node : graph.node()) {
+    names.insert(node.input().begin(), node.input().end());
+    for (const auto& attribute : node.attribute())
+      if (attribute.has_g()) add_used_names(attribute.g(), names);
+  }
+}
+
+// What a decomposition asked for and then had no use of.
+void drop_unused_initializers(onnx::GraphProto& graph,
+                              const std::unordered_set<std::string>& used) {
+  auto& all = *graph.mutable_initializer();
+  all.erase(std::remove_if(all.begin(), all.end(),
+                           [&](const auto& tensor) { return used.count(tensor.name()) == 0; }),
+            all.end());
+  for (onnx::NodeProto& node : *graph.mutable_node())
+    for (auto& attribute : *node.mutable_attribute())
+      if (attribute.has_g()) drop_unused_initializers(*attribute.mutable_g(), used);
+}
 
 void write_message(const onnx::ModelProto& proto, base::AtomicFile& file) {
   if (proto.ByteSizeLong() > static_cast<size_t>(std::numeric_limits<int>::max())) {
@@ -193,6 +223,9 @@ OnnxReport write_onnx(const graph::Graph& graph, const fs::path& path, const Onn
   OnnxModel model{options, store, report, {}, {}, {}};
   onnx::ModelProto proto;
   OnnxScope(model, nullptr, graph, *proto.mutable_graph()).write({});
+  std::unordered_set<std::string> used;
+  add_used_names(proto.graph(), used);
+  drop_unused_initializers(*proto.mutable_graph(), used);
   set_head(proto, model);
   write_message(proto, file);
   if (!data || data->size_bytes() == 0) {

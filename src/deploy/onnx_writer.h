@@ -24,6 +24,8 @@ enum class OnnxWeights : uint8_t {
 
 struct OnnxOptions {
   int64_t opset = 17;  // 13 to 23
+  // That opset or an error; else a newer one where weights need it, and a notice says so.
+  bool exact_opset = false;
   OnnxWeights weights = OnnxWeights::kNBits;
   std::string producer_name = "packlight", producer_version = "";
   std::map<std::string, std::string> metadata = {};  // metadata_props
@@ -45,7 +47,8 @@ struct OnnxReport {
 // extensions (captured inputs, windowed attention) become plain ONNX. Weights keep their dtype: F16
 // and BF16 are cast to F32 where they are used, as the graph takes them; F64 is written as F32.
 // Memory: one weight, and the message (all weights, unless they go to a file of their own).
-// Errors: InvalidArgument for an opset outside 13 to 23; Unsupported naming node, operator and the
+// Errors: InvalidArgument for an opset outside 13 to 23; Unsupported naming the lowest opset for
+// weights that an exact_opset cannot express; Unsupported naming node, operator and the
 // lowest opset for what the opset cannot express, for a linear layer whose activations are
 // quantized, for an output of unknown element type, for a message above 2 GB; Io. Earlier files are
 // replaced only by complete ones, the model and its data together.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
+#include <span>
 
 #include "base/fail.h"
 #include "base/progress.h"
@@ -20,9 +22,20 @@ struct Answers {
   std::vector<std::vector<int64_t>> readings;  // [batch], empty when there are none
 };
 
-// Whether an output is so many times several scores. Rows of boxes are not, nor is one number each.
+constexpr double kSumOfSoftmax = 0.02;  // that may be off 1: codes, and F16
+
+bool in_unit_range(const at::Tensor& values) {
+  return values.numel() > 0 && values.ge(0).logical_and(values.le(1)).all().item<bool>();
+}
+
+// Whether an output is scores of classes for so many samples. Rows of boxes and maps are not, nor
+// is one number each.
 bool is_scores_of(const at::Tensor& output, int64_t samples) {
-  return output.dim() >= 2 && output.size(0) == samples && output.numel() > samples;
+  if (output.dim() < 2 || output.dim() > 3 || output.size(0) != samples || output.size(-1) < 2)
+    return false;
+  if (output.dim() == 2 || !in_unit_range(output)) return true;
+  const at::Tensor sums = output.to(at::kDouble).sum(-1);
+  return (sums - 1).abs().le(kSumOfSoftmax).all().item<bool>();
 }
 
 Answers answers_of(at::Tensor scores, int64_t samples, int64_t blank) {
@@ -32,7 +45,7 @@ Answers answers_of(at::Tensor scores, int64_t samples, int64_t blank) {
   if (s.dim() == 3) {
     for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back(greedy_ctc(s[i], blank));
   } else {
-    const at::Tensor best = s.reshape({s.size(0), -1}).argmax(1);
+    const at::Tensor best = s.argmax(1);
     for (int64_t i = 0; i < s.size(0); ++i) answers.readings.push_back({best[i].item<int64_t>()});
   }
   return answers;
@@ -69,14 +82,19 @@ class Counts {
 
   void compare(const Answers& mine, const Answers& original) {
     compared_ = true;
-    readable_ =
-        readable_ && !mine.readings.empty() && mine.readings.size() == original.readings.size();
-    for (size_t i = 0; readable_ && i < mine.readings.size(); ++i)
-      agreements_ += mine.readings[i] == original.readings[i];
+    compare_readings(mine, original.readings);
     alike_ = alike_ && mine.scores.sizes() == original.scores.sizes();
     if (!alike_) return;
     difference_ += (mine.scores - original.scores).pow(2).sum().item<double>();
     norm_ += original.scores.pow(2).sum().item<double>();
+    compare_sides(mine.scores, original.scores);
+  }
+
+  // With what an original said of these samples before.
+  void compare(const Answers& mine, std::span<const std::vector<int64_t>> original) {
+    compared_ = true;
+    alike_ = false;
+    compare_readings(mine, original);
   }
 
   int64_t samples() const { return samples_; }
@@ -88,6 +106,8 @@ class Counts {
     if (sequences_) report.sequence_accuracy = share(read_, samples_);
     if (squares_.count() > 0) report.mean_squared_error = squares_.mean_x();
     if (compared_ && readable_) report.agreement = share(agreements_, samples_);
+    if (compared_ && !readable_ && alike_ && unit_ && sides_.count() > 0)
+      report.same_side = sides_.mean_x();
     if (compared_ && alike_) {
       report.output_difference =
           norm_ > 0 ? std::sqrt(difference_ / norm_) : std::sqrt(difference_);
@@ -96,6 +116,20 @@ class Counts {
   }
 
  private:
+  void compare_readings(const Answers& mine, std::span<const std::vector<int64_t>> original) {
+    readable_ = readable_ && !mine.readings.empty() && mine.readings.size() == original.size();
+    for (size_t i = 0; readable_ && i < mine.readings.size(); ++i)
+      agreements_ += mine.readings[i] == original[i];
+  }
+
+  void compare_sides(const at::Tensor& mine, const at::Tensor& original) {
+    unit_ = unit_ && mine.dim() > 0 && in_unit_range(mine) && in_unit_range(original);
+    if (!unit_) return;
+    const at::Tensor same = mine.ge(0.5).eq(original.ge(0.5)).reshape({mine.size(0), -1});
+    const at::Tensor shares = same.to(at::kDouble).mean(1);
+    for (int64_t i = 0; i < shares.numel(); ++i) sides_.add(shares[i].item<double>());
+  }
+
   void add_classes(const data::Batch& batch, const Answers& mine) {
     classes_ = true;
     if (mine.scores.dim() != 2 || mine.scores.size(0) != batch.size()) {
@@ -147,8 +181,8 @@ class Counts {
   const TaskOptions& options_;
   int64_t samples_ = 0, top1_ = 0, top5_ = 0, read_ = 0, agreements_ = 0;
   bool classes_ = false, sequences_ = false, compared_ = false;
-  bool readable_ = true, alike_ = true;  // of what was compared: every batch
-  PairedMoments squares_;
+  bool readable_ = true, alike_ = true, unit_ = true;  // of what was compared: every batch
+  PairedMoments squares_, sides_;
   double difference_ = 0, norm_ = 0;
 };
 
@@ -166,32 +200,66 @@ std::vector<int64_t> greedy_ctc(const at::Tensor& scores, int64_t blank) {
   return reading;
 }
 
-TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
-                         data::Loader& loader, const TaskOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto run = [&](const NetworkSubject& one, const data::Batch& batch, int64_t counted) {
-    const graph::Graph& graph = *one.graph;
-    at::Tensor output =
-        one.run(exec::input_tensors(graph, batch)).at(graph.value(graph.outputs.at(0)).name);
-    if (output.dim() > 0 && output.size(0) == batch.size()) output = output.narrow(0, 0, counted);
-    return answers_of(std::move(output), counted, options.ctc_blank);
-  };
+namespace {
+
+// The answers for the first `counted` samples of a batch.
+Answers answer(const NetworkSubject& one, const data::Batch& batch, int64_t counted,
+               const TaskOptions& options) {
+  const graph::Graph& graph = *one.graph;
+  at::Tensor output =
+      one.run(exec::input_tensors(graph, batch)).at(graph.value(graph.outputs.at(0)).name);
+  if (output.dim() > 0 && output.size(0) == batch.size()) output = output.narrow(0, 0, counted);
+  return answers_of(std::move(output), counted, options.ctc_blank);
+}
+
+// The loader's first epoch, batch by batch, with how many samples of each count.
+void each_batch(data::Loader& loader, const TaskOptions& options,
+                const std::function<void(data::Batch&, int64_t counted)>& use) {
   const int64_t all = loader.dataset().size();
   const int64_t total = options.most_samples > 0 ? std::min(options.most_samples, all) : all;
   base::Progress progress("Evaluating", total);
   progress.set_quiet(options.quiet);
-  Counts counts(options);
   loader.start_epoch(0);
-  while (counts.samples() < total) {
+  for (int64_t seen = 0; seen < total;) {
     auto batch = loader.next();
     if (!batch) break;
-    const int64_t counted = std::min(batch->size(), total - counts.samples());
-    const Answers mine = run(network, *batch, counted);
-    if (original != nullptr) counts.compare(mine, run(*original, *batch, counted));
-    cut_labels(*batch, counted);
-    counts.add(*batch, mine);
+    const int64_t counted = std::min(batch->size(), total - seen);
+    use(*batch, counted);
+    seen += counted;
     progress.advance(counted);
   }
+}
+
+}  // namespace
+
+std::vector<std::vector<int64_t>> readings_of(const NetworkSubject& network, data::Loader& loader,
+                                              const TaskOptions& options) {
+  std::vector<std::vector<int64_t>> readings;
+  bool readable = true;
+  each_batch(loader, options, [&](data::Batch& batch, int64_t counted) {
+    Answers answers = answer(network, batch, counted, options);
+    readable = readable && !answers.readings.empty();
+    std::move(answers.readings.begin(), answers.readings.end(), std::back_inserter(readings));
+  });
+  if (!readable) readings.clear();
+  return readings;
+}
+
+TaskReport evaluate_task(const NetworkSubject& network, const NetworkSubject* original,
+                         data::Loader& loader, const TaskOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Counts counts(options);
+  each_batch(loader, options, [&](data::Batch& batch, int64_t counted) {
+    const Answers mine = answer(network, batch, counted, options);
+    if (original != nullptr) counts.compare(mine, answer(*original, batch, counted, options));
+    if (const auto* kept = options.original_readings) {
+      const size_t from = std::min<size_t>(counts.samples(), kept->size());
+      counts.compare(
+          mine, std::span(*kept).subspan(from, std::min<size_t>(counted, kept->size() - from)));
+    }
+    cut_labels(batch, counted);
+    counts.add(batch, mine);
+  });
   TaskReport report = counts.report();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;

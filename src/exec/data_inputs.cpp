@@ -39,9 +39,22 @@ std::unordered_map<std::string, at::Tensor> input_tensors(const graph::Graph& gr
         fits = !(*value.shape)[i].known() || (*value.shape)[i].value == field.array.shape[i];
       if (!fits) {
         fail(ErrorCode::kInvalidArgument,
-             "[data] a batch for input '{}' has shape {}, the model takes {}", name,
-             data::shape_text(field.array.shape), graph::to_string(*value.shape));
+             "[data] a batch for input '{}' has shape {}, the model takes {}{}", name,
+             data::shape_text(field.array.shape), graph::to_string(*value.shape),
+             field.array.shape.size() == 4 && field.name.empty()
+                 ? " (pictures: the network's .yaml file says 'resize', 'channels' and 'layout')"
+                 : "");
       }
+    }
+    const bool floats =
+        value.type == graph::ElementType::kF32 || value.type == graph::ElementType::kF16 ||
+        value.type == graph::ElementType::kBF16 || value.type == graph::ElementType::kF64;
+    if (field.array.dtype == codec::DType::kU8 && floats) {
+      fail(ErrorCode::kInvalidArgument,
+           "[data] the samples for input '{}' are bytes, the model takes {}: say what 0 to 255 "
+           "become "
+           "in the network's .yaml file (preprocess: {{scale: 0.00392157}}) or by --preprocess",
+           name, graph::element_type_name(value.type));
     }
     at::Tensor tensor = to_tensor(field.array);
     if (value.type != graph::ElementType::kUndefined)

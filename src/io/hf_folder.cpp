@@ -137,7 +137,7 @@ ModelKind detect_model_kind(const fs::path& path) {
   bool package = false;
   if (bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0) return ModelKind::kGguf;
   if (looks_like_safetensors(bytes, &package)) {
-    if (package && probe_package_kind(bytes) == PackageKind::kNetwork)
+    if (package && probe_package_kind(bytes, path.string()) == PackageKind::kNetwork)
       return ModelKind::kNetworkPackage;
     if (package) return ModelKind::kPackage;
     fail(ErrorCode::kUnsupported,

@@ -70,9 +70,9 @@ std::string metadata_checksum(Json metadata) {
   return base::hex64(base::hash64(std::as_bytes(std::span(text))));
 }
 
-PackageKind probe_package_kind(std::span<const std::byte> bytes) {
+PackageKind probe_package_kind(std::span<const std::byte> bytes, const std::string& origin) {
+  const SafetensorsFile file = parse_safetensors(bytes, nullptr, origin);
   try {
-    const SafetensorsFile file = parse_safetensors(bytes, nullptr, "");
     const auto entry = file.metadata.find(kPackageKey);
     if (entry == file.metadata.end() || entry->second.size() >= kMaxMetadataBytes)
       return PackageKind::kDecoder;

@@ -56,9 +56,10 @@ std::map<std::string, std::string> block_checksums(std::span<const TensorRecord>
 // Checksum of the metadata: hash64 of its compact JSON text without "checksums".
 std::string metadata_checksum(Json metadata);
 
-// Which kind of package these bytes are, from their metadata alone; a decoder when they are none or
-// broken (whoever opens them says what is wrong).
-PackageKind probe_package_kind(std::span<const std::byte> bytes);
+// Which kind of package these bytes are, from their metadata alone; a decoder when that is none or
+// broken (whoever opens them says what is wrong). Errors: those of parse_safetensors(), a file that
+// was cut short among them.
+PackageKind probe_package_kind(std::span<const std::byte> bytes, const std::string& origin);
 
 // A mapped package before anyone knows what its tensors mean. Copying copies views.
 class PackageFile {

@@ -34,6 +34,7 @@ class Corrector {
             const std::vector<InsertedLayer>& inserted, std::map<size_t, WeightCodes>& weights,
             const calib::Batches& batches, const AdaRoundOptions& rounding, const Budget& budget)
       : original_(original),
+        uncorrected_(quantized),
         quantized_(quantized),
         layers_(layers),
         inserted_(inserted),
@@ -63,6 +64,7 @@ class Corrector {
         progress.advance();
       }
     }
+    report.standing = standing();
     return report;
   }
 
@@ -86,7 +88,7 @@ class Corrector {
       case Repair::kInt8:
         return own && layer.precision.weight_bits < 8;
       case Repair::kFloat:
-        return !layer.precision.is_float();
+        return !layer.precision.is_float() || layer.precision.float16_weights;
     }
     return false;
   }
@@ -115,29 +117,28 @@ class Corrector {
     return worst;
   }
 
+  // More precision stays although the measure may fall by it at first: what other layers do was
+  // fitted to the errors that are gone, and no other way ends at the float network.
   RepairReport attempt(Repair repair, size_t index, double before) {
-    const Graph kept_graph = quantized_;
+    const Graph kept_graph = quantized_, kept_uncorrected = uncorrected_;
     const std::map<size_t, WeightCodes> kept_weights = weights_;
-    const Precision kept_precision = layers_[index].precision;
-    const auto kept_shifts = shifts_;
+    const std::set<size_t> kept_biases = biases_;
     RepairReport report{layers_[index].name, repair, before, before, false};
     apply(repair, index);
     report.after = measure();
-    report.kept = report.after > before || (repair >= Repair::kInt8 && report.after == before);
-    if (report.kept) return report;
+    report.kept = report.after > before || repair >= Repair::kInt8;
+    if (report.kept) {
+      if (repair != Repair::kBias) codes_by_[index] = repair;
+      return report;
+    }
     quantized_ = kept_graph;
+    uncorrected_ = kept_uncorrected;
     weights_ = kept_weights;
-    layers_[index].precision = kept_precision;
-    shifts_ = kept_shifts;
+    biases_ = kept_biases;
     return report;
   }
 
   void apply(Repair repair, size_t index) {
-    const std::string& name = layers_[index].name;
-    if (const auto it = shifts_.find(name); it != shifts_.end()) {
-      subtract_from_bias(quantized_, name, -it->second);
-      shifts_.erase(it);
-    }
     switch (repair) {
       case Repair::kBias:
         break;
@@ -152,10 +153,28 @@ class Corrector {
         round(index, 8);
         break;
       case Repair::kFloat:
-        return restore_float(index);
+        restore_float(index);
     }
-    shifts_.merge(correct_biases(original_, quantized_, {layers_[index]}, batches_,
-                                 budget_.bias_samples, true));
+    if (repair == Repair::kBias) biases_.insert(index);
+    if (repair == Repair::kFloat) biases_.erase(index);
+    correct();
+  }
+
+  // The quantized network anew from the one without corrections: those of layers behind a change
+  // were fitted to what it took away, too.
+  void correct() {
+    quantized_ = uncorrected_;
+    std::vector<NetworkLayer> corrected;
+    for (const size_t i : biases_) corrected.push_back(layers_[i]);
+    if (!corrected.empty())
+      correct_biases(original_, quantized_, corrected, batches_, budget_.bias_samples, true);
+  }
+
+  std::map<std::string, std::vector<Repair>> standing() const {
+    std::map<std::string, std::vector<Repair>> repairs;
+    for (const size_t i : biases_) repairs[layers_[i].name].push_back(Repair::kBias);
+    for (const auto& [i, repair] : codes_by_) repairs[layers_[i].name].push_back(repair);
+    return repairs;
   }
 
   at::Tensor weight_of(size_t index) const {
@@ -163,7 +182,7 @@ class Corrector {
   }
 
   void set(const std::string& name, const at::Tensor& tensor) {
-    quantized_.value(*quantized_.find(name)).weight = tensor;
+    uncorrected_.value(*uncorrected_.find(name)).weight = tensor;
   }
 
   void round(size_t index, int bits) {
@@ -173,15 +192,16 @@ class Corrector {
     set(inserted_[index].codes, codes.codes);
     set(inserted_[index].scales, codes.scales);
     if (bits < 8) return;
-    const ValueId id = *quantized_.find(inserted_[index].codes);
-    for (NodeId node = 0; node < static_cast<NodeId>(quantized_.nodes().size()); ++node)
-      if (quantized_.node(node).inputs[0] == id) quantized_.node(node).attributes.erase("bits");
+    const ValueId id = *uncorrected_.find(inserted_[index].codes);
+    for (NodeId node = 0; node < static_cast<NodeId>(uncorrected_.nodes().size()); ++node)
+      if (uncorrected_.node(node).inputs[0] == id) uncorrected_.node(node).attributes.erase("bits");
   }
 
   void learn_rounding(size_t index) {
     std::map<size_t, WeightCodes> one = {{index, weights_.at(index)}};
     reconstruct_layers(original_, quantized_, layers_, inserted_, one, batches_, rounding_, true);
     weights_.at(index) = one.at(index);
+    set(inserted_[index].codes, one.at(index).codes);
   }
 
   // The layer takes its float weight, and its inputs from before their codes.
@@ -189,26 +209,27 @@ class Corrector {
     const NetworkLayer& layer = layers_[index];
     const Node& node_before = original_.node(layer.node);
     NodeId id = -1;
-    for (NodeId i = 0; i < static_cast<NodeId>(quantized_.nodes().size()); ++i)
-      if (quantized_.node(i).name == layer.name) id = i;
+    for (NodeId i = 0; i < static_cast<NodeId>(uncorrected_.nodes().size()); ++i)
+      if (uncorrected_.node(i).name == layer.name) id = i;
     if (id < 0) fail(ErrorCode::kInternal, "[quantize] no node is named '{}'", layer.name);
     for (const size_t input : layer.activation_inputs) {
-      const auto before = quantized_.find(original_.value(node_before.inputs[input]).name);
-      if (before) quantized_.node(id).inputs[input] = *before;
+      const auto before = uncorrected_.find(original_.value(node_before.inputs[input]).name);
+      if (before) uncorrected_.node(id).inputs[input] = *before;
     }
     if (layer.weight_input) {
       const std::string& name = original_.value(layer.weight(original_)).name;
-      const auto there = quantized_.find(name);
-      quantized_.node(id).inputs[*layer.weight_input] =
-          there ? *there : quantized_.add_weight(name, weight_of(index));
+      const auto there = uncorrected_.find(name);
+      uncorrected_.node(id).inputs[*layer.weight_input] =
+          there ? *there : uncorrected_.add_weight(name, weight_of(index));
     }
-    quantized_.remove_unused();
-    graph::infer_shapes(quantized_);
+    uncorrected_.remove_unused();
+    graph::infer_shapes(uncorrected_);
     weights_.erase(index);
     layers_[index].precision = {0, 0, false};
   }
 
   const Graph& original_;
+  Graph uncorrected_;  // the quantized network before anything was taken off biases
   Graph& quantized_;
   std::vector<NetworkLayer>& layers_;
   const std::vector<InsertedLayer>& inserted_;
@@ -216,8 +237,9 @@ class Corrector {
   const calib::Batches& batches_;
   const AdaRoundOptions& rounding_;
   const Budget& budget_;
-  std::unordered_map<std::string, int> owners_;         // of codes
-  std::unordered_map<std::string, at::Tensor> shifts_;  // taken off biases, by layer
+  std::unordered_map<std::string, int> owners_;  // of codes
+  std::set<size_t> biases_;                      // layers whose bias is corrected
+  std::map<size_t, Repair> codes_by_;            // what gave a layer its codes, the last kept
 };
 
 }  // namespace

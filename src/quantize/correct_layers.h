@@ -37,20 +37,25 @@ struct RepairReport {
   std::string layer;
   Repair repair;
   double before = 0, after = 0;  // of the budget's measure
-  bool kept = false;             // one that made the measure worse is undone
+  bool kept = false;             // one of the first three that brought nothing is undone
 };
 struct CorrectionReport {
   double goal = 0, before = 0, after = 0;
   std::vector<RepairReport> repairs;
+  // By layer, what is in force in the end: kBias, and the last repair that gave it its weights.
+  std::map<std::string, std::vector<Repair>> standing;
   bool met() const { return after >= goal; }
 };
 
 // Repairs the layers of a quantized network until it meets the budget: each kind of repair in turn
 // goes to all layers, those first that add most error, and the measure is taken after each. A layer
-// adds the noise-to-signal ratio of its output less that of its inputs. Codes that change have
-// their bias corrected again. Changes `quantized`, `weights` (a layer in float has none) and the
-// layers' precisions. With every layer in float the networks are the same, so that any budget of
-// the default measure is met in the end. Cost: a measure a repair, beside the repair's.
+// adds the noise-to-signal ratio of its output less that of its inputs. Bias, scales and AdaRound
+// are undone where the measure does not grow; more precision (kInt8, kFloat) always stays, since
+// other layers' repairs may have made up for what it mends. After every repair all biases that are
+// corrected are corrected anew; a layer in float has its own again. Changes `quantized`, `weights` (a layer in float has none) and the layers'
+// precisions. With every layer in float (those stored in F16, too) the networks are the same, so
+// that any budget of the default measure is met in the end.
+// Cost: a repair takes a measure, and a run of both networks over bias_samples, beside its own.
 CorrectionReport correct_layers(const graph::Graph& original, graph::Graph& quantized,
                                 std::vector<NetworkLayer>& layers,
                                 const std::vector<InsertedLayer>& inserted,

@@ -55,23 +55,6 @@ bool is_float_activation(const Graph& graph, ValueId id) {
           graph.value(id).type == graph::ElementType::kUndefined);
 }
 
-void refuse_quantized(const Graph& graph) {
-  const std::set<std::string_view> quantized = {
-      "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
-      "ConvInteger",    "QLinearMatMul",    "QLinearConv",           "MatMulNBits"};
-  for (const Node& node : graph.nodes()) {
-    if (quantized.count(node.op) == 0) continue;
-    fail(ErrorCode::kUnsupported,
-         "[quantize] '{}' is quantized already (node '{}' is a {}): start from the float network",
-         graph.name, node.name, node.op);
-  }
-  for (const graph::Value& value : graph.values()) {
-    if (value.weight && std::holds_alternative<codec::EncodedTensor>(*value.weight))
-      fail(ErrorCode::kUnsupported, "[quantize] '{}': weight '{}' is packed already ({})",
-           graph.name, value.name, graph::weight_format_name(*value.weight));
-  }
-}
-
 std::optional<NetworkLayer> layer_of(const Graph& graph, graph::NodeId id) {
   const Node& node = graph.node(id);
   const bool convolution = node.op == "Conv", transposed = node.op == "ConvTranspose",
@@ -151,8 +134,8 @@ std::string to_string(const Precision& precision) {
     return bits > 0 ? std::to_string(bits) : std::string(half ? "16" : "32");
   };
   if (precision.is_float()) return precision.float16_weights ? "f16" : "float";
-  return "w" + part(precision.weight_bits, precision.float16_weights) + "a" +
-         part(precision.activation_bits, false);
+  return fmt::format("w{}a{}", part(precision.weight_bits, precision.float16_weights),
+                     part(precision.activation_bits, false));
 }
 
 PrecisionRule parse_precision_rule(std::string_view text, const Precision& base) {
@@ -164,8 +147,25 @@ PrecisionRule parse_precision_rule(std::string_view text, const Precision& base)
   return {std::string(text.substr(0, equals)), parse_precision(text.substr(equals + 1), base)};
 }
 
+void refuse_quantized(const Graph& graph, std::string_view verb) {
+  const std::set<std::string_view> quantized = {
+      "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger",
+      "ConvInteger",    "QLinearMatMul",    "QLinearConv",           "MatMulNBits"};
+  for (const Node& node : graph.nodes()) {
+    if (quantized.count(node.op) == 0) continue;
+    fail(ErrorCode::kUnsupported,
+         "[{}] '{}' is quantized already (node '{}' is a {}): start from the float network", verb,
+         graph.name, node.name, node.op);
+  }
+  for (const graph::Value& value : graph.values()) {
+    if (value.weight && std::holds_alternative<codec::EncodedTensor>(*value.weight))
+      fail(ErrorCode::kUnsupported, "[{}] '{}': weight '{}' is packed already ({})", verb,
+           graph.name, value.name, graph::weight_format_name(*value.weight));
+  }
+}
+
 std::vector<NetworkLayer> find_layers(const Graph& graph, const Precision& body) {
-  refuse_quantized(graph);
+  refuse_quantized(graph, "quantize");
   std::vector<NetworkLayer> layers;
   for (graph::NodeId id = 0; id < static_cast<graph::NodeId>(graph.nodes().size()); ++id) {
     if (auto layer = layer_of(graph, id)) {

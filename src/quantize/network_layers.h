@@ -47,6 +47,10 @@ struct NetworkLayer {
   }
 };
 
+// Errors: Unsupported naming what of the network is codes already: Q/DQ nodes, integer operators,
+// packed weights.
+void refuse_quantized(const graph::Graph& graph, std::string_view verb);
+
 // The layers of the network in order, those in subgraphs left out, each with `body` as precision.
 // A convolution whose kernel is computed is no layer. Errors: InvalidArgument for no layer at
 // all; Unsupported naming what is quantized already (Q/DQ nodes, integer operators, packed

@@ -238,8 +238,14 @@ class NetworkQuantizer {
     for (const NetworkLayer& layer : layers_)
       outputs.push_back(original_.value(original_.node(layer.node).outputs[0]).name);
     std::unordered_map<std::string, double> ratios;
-    if (batches_ != nullptr && options_.report_samples > 0)
+    if (batches_ != nullptr && options_.report_samples > 0) {
+      for (const graph::ValueId id : original_.outputs) outputs.push_back(original_.value(id).name);
       ratios = signal_to_noise(original_, result, outputs, *batches_, options_.report_samples);
+      for (size_t i = layers_.size(); i < outputs.size(); ++i)
+        if (const auto it = ratios.find(outputs[i]); it != ratios.end())
+          report_.output_sqnr_db =
+              std::min(report_.output_sqnr_db.value_or(it->second), it->second);
+    }
     const Graph sized = with_sizes();
     for (size_t i = 0; i < layers_.size(); ++i) {
       NetworkLayerReport layer = report_of(i);
@@ -384,6 +390,44 @@ Json correction_to_json(const CorrectionReport& report) {
 
 }  // namespace
 
+std::string precisions_of(const NetworkReport& report) {
+  std::vector<std::pair<std::string, int>> counts;  // in the order of the layers
+  for (const NetworkLayerReport& layer : report.layers) {
+    const std::string text = to_string(layer.precision);
+    const auto it = std::ranges::find(counts, text, &std::pair<std::string, int>::first);
+    if (it == counts.end()) {
+      counts.emplace_back(text, 1);
+    } else {
+      ++it->second;
+    }
+  }
+  if (counts.size() == 1) return counts[0].first;
+  std::string all;
+  for (const auto& [text, count] : counts) {
+    all += all.empty() ? fmt::format("{} ({} layer{})", text, count, count == 1 ? "" : "s")
+                       : fmt::format(", {} ({})", text, count);
+  }
+  return all;
+}
+
+void add_repairs(const NetworkReport& report, Json& options) {
+  if (!report.correction) return;
+  const auto& layers = report.layers;
+  const bool alike = std::ranges::all_of(
+      layers, [&](const auto& layer) { return layer.precision == layers[0].precision; });
+  options["precision"] = alike ? to_string(layers.at(0).precision) : "mixed";
+  for (const NetworkLayerReport& layer : layers)
+    if (!alike) options["layers"][layer.name] = to_string(layer.precision);
+  options["repairs"] = Json::object();
+  for (const auto& [layer, repairs] : report.correction->standing) {
+    for (const Repair repair : repairs) {
+      options["repairs"][layer].push_back(repair_name(repair));
+      if (repair == Repair::kBias) options["bias_correct"] = true;
+      if (repair == Repair::kAdaRound) options["adaround"] = true;
+    }
+  }
+}
+
 Json report_to_json(const NetworkReport& report) {
   Json json;
   for (const NetworkLayerReport& layer : report.layers) {
@@ -394,7 +438,8 @@ Json report_to_json(const NetworkReport& report) {
     if (!layer.weight.empty()) entry["weight"] = layer.weight;
     if (layer.precision.weight_bits > 0) entry["scales"] = {layer.least_scale, layer.largest_scale};
     if (layer.rounding_gain) entry["adaround_error_ratio"] = *layer.rounding_gain;
-    if (layer.output_sqnr_db) entry["output_sqnr_db"] = *layer.output_sqnr_db;
+    if (layer.output_sqnr_db && std::isfinite(*layer.output_sqnr_db))
+      entry["output_sqnr_db"] = *layer.output_sqnr_db;
     if (layer.macs) entry["macs"] = *layer.macs;
     json["layers"].push_back(std::move(entry));
   }
@@ -406,6 +451,8 @@ Json report_to_json(const NetworkReport& report) {
                                    {"scale", a.codes.scale},
                                    {"zero_point", a.codes.zero_point}});
   }
+  if (report.output_sqnr_db && std::isfinite(*report.output_sqnr_db))
+    json["output_sqnr_db"] = *report.output_sqnr_db;
   if (report.int8_mac_share) json["int8_mac_share"] = *report.int8_mac_share;
   if (report.training) {
     json["training"] = {{"losses", report.training->losses},

@@ -61,6 +61,7 @@ struct ActivationReport {
 struct NetworkReport {
   std::vector<NetworkLayerReport> layers;
   std::vector<ActivationReport> activations;
+  std::optional<double> output_sqnr_db;  // the least signal_to_noise() of the network's outputs
   std::optional<double> int8_mac_share;  // of the multiply-accumulates whose both factors have at
                                          // most 8 bits
   int equalized_pairs = 0;
@@ -70,6 +71,13 @@ struct NetworkReport {
   std::vector<std::string> notices;
 };
 Json report_to_json(const NetworkReport& report);
+// "w2a8", or where layers differ how many have which: "w2a8 (3 layers), float (2)".
+std::string precisions_of(const NetworkReport& report);
+// Puts what repairs up to a budget made of the options into their JSON: `precision` is what all
+// layers have in the end, or "mixed" beside `layers` with that of each; `adaround` and
+// `bias_correct` whether any layer owes its codes or bias to it; `repairs` those in force, by
+// layer. Leaves it where there was no budget.
+void add_repairs(const NetworkReport& report, Json& options);
 
 // Rewrites the network into one that computes in codes (insert_codes.h). It should be simplified
 // before, with attention left as matrix products (SimplifyOptions::fuse_attention).

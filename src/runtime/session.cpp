@@ -25,7 +25,7 @@ std::shared_ptr<const io::Package> open_package(const std::string& path) {
     fail(ErrorCode::kUnsupported, "[session] {} holds a network, not a language model", path);
   if (kind != io::ModelKind::kPackage) {
     fail(ErrorCode::kUnsupported,
-         "[session] {} is a {}, the runtime runs packages: make one with 'packlight quantize {} -o "
+         "[session] {} is of the kind {}, the runtime runs packages: make one with 'packlight quantize {} -o "
          "model.plk --scheme w4a8 "
          "--group-size 32'",
          path, io::model_kind_name(kind), path);

@@ -45,6 +45,9 @@ class Network(command.CommandTest):
         model, exported = OCR / name, self.folder / "exported.onnx"
         self.succeed("export", model, "--format", "onnx", "-o", exported)
         onnx.checker.check_model(str(exported), full_check=True)
+        written = onnx.load(exported).graph  # of one level: these networks have no subgraphs
+        used = {name for node in written.node for name in node.input} | {output.name for output in written.output}
+        self.assertEqual([one.name for one in written.initializer if one.name not in used], [])
         for x in pictures:
             want = run_onnxruntime(model, {"x": x})[0]
             bound = 1e-4 * (want.max() - want.min())
@@ -296,7 +299,8 @@ class Network(command.CommandTest):
         self.fail_with(*train, "--valid", other, needles=["[2, 1, 2, 3]"])
 
         kernel = [numpy_helper.from_array(random.standard_normal((4, 1, 3, 3)).astype(np.float32), "w")]
-        conv = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+        conv = [helper.make_node("Conv", ["x", "w"], ["c"], name="conv"), helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+                helper.make_node("Flatten", ["p"], ["y"])]
         free = self.model(conv, name="free.onnx", inputs=(("x", ["n", 1, "h", "w_"]),), initializers=kernel)
         lines = self.folder / "lines"
         lines.mkdir()
@@ -327,15 +331,105 @@ class Network(command.CommandTest):
         self.assertLess(report["training"]["losses"][0], 0.01)
         self.assertEqual(report["recipe"]["qat"]["blank"], 2)
 
+    def test_repairs_reach_the_budget(self):
+        """Two bits ruin the network; repairs end where they were asked to, and the file says what they did."""
+        model, trained, out = (self.folder / name for name in ("lenet5.onnx", "trained.onnx", "q.onnx"))
+        self.succeed("create", "lenet5", "-o", model)
+        self.succeed("train", model, "--data", MNIST, "-o", trained, "--epochs", 1)
+        budget = ["quantize", trained, "-o", out, "--wbits", 2, "--data", MNIST, "--samples", 200, "--adaround-iterations", 100,
+                  "--correct-until", "agreement=0.995", "--valid", MNIST, "--valid-samples", 1000]
+        text = self.succeed(*budget)
+        self.assertRegex(text, r"repair +before +after +share read")
+        self.assertRegex(text, r"output of the network: [0-9.]+ dB")
+        report = self.succeed_json(*budget)
+        self.assertTrue(report["correction"]["met"])
+        for repair in report["correction"]["repairs"]:
+            self.assertTrue(repair["kept"] or repair["repair"] not in ("int8", "float"))
+        measured = self.succeed_json("eval", out, "--data", MNIST, "--against", trained, "--samples", 1000)
+        self.assertEqual(measured["agreement"], report["correction"]["after"])
+        recipe = report["recipe"]
+        precisions = {layer["name"]: layer["precision"] for layer in report["layers"]}
+        alike = len(set(precisions.values())) == 1
+        self.assertEqual(recipe["precision"], next(iter(precisions.values())) if alike else "mixed")
+        self.assertEqual(recipe.get("layers"), None if alike else precisions)
+        self.assertIn(["int8"], [repairs[-1:] for repairs in recipe["repairs"].values()])
+        # Rounding is what such a file differs by, and no failure.
+        verified = self.succeed_json("verify", out, "--against", trained)
+        self.assertIsNone(verified["ok"])
+        self.assertGreater(verified["largest_difference"], 1e-3)
+        self.fail_with("train", out, "--data", MNIST, "-o", model.with_name("again.onnx"), needles=["[train]", "quantized already"])
+
+    def test_bytes_and_pictures_say_how_they_become_inputs(self):
+        model = self.folder / "lenet5.onnx"
+        self.succeed("create", "lenet5", "-o", model)
+        pixels = np.random.default_rng(1).integers(0, 256, (6, 1, 28, 28)).astype(np.uint8)
+        labels = np.arange(6)
+        np.savez(self.folder / "bytes.npz", input=pixels, labels=labels)
+        np.savez(self.folder / "floats.npz", input=pixels.astype(np.float32) / 255, labels=labels)
+        for verb in (["eval"], ["train", "-o", self.folder / "t.onnx"], ["probe", "--sensitivity"],
+                     ["quantize", "-o", self.folder / "q.onnx", "--scheme", "int8"]):
+            self.fail_with(verb[0], model, *verb[1:], "--data", self.folder / "bytes.npz", needles=["bytes", "scale", ".yaml"])
+        want = self.succeed_json("eval", model, "--data", self.folder / "floats.npz", "--against", model)
+        used = self.write("p.yaml", "preprocess: {scale: 0.00392157}\n")
+        got = self.succeed_json("eval", model, "--data", self.folder / "bytes.npz", "--preprocess", used)
+        self.assertEqual(got["top1"], want["top1"])
+        pictures = self.folder / "pictures"
+        pictures.mkdir()
+        for i, one in enumerate(pixels):
+            Image.fromarray(one[0]).save(pictures / f"{i}.png")
+        told = self.run_command("eval", model, "--data", pictures, "--against", model)
+        self.assertEqual(told.returncode, 0, told.stderr)
+        self.assertIn("gray / 255 in their own size", told.stderr)
+        self.assertIn("lenet5.yaml", told.stderr)
+        told = self.run_command("run", model, "--input", pictures / "0.png")
+        self.assertIn("gray / 255 in its own size", told.stderr)
+        self.write("lenet5.yaml", "preprocess: {resize: [20, 20]}\n")
+        self.fail_with("run", model, "--input", pictures / "0.png", needles=["[1, 1, 20, 20]", ".yaml", "resize"])
+        self.fail_with("eval", model, "--data", pictures, "--against", model, needles=["[6, 1, 20, 20]", ".yaml", "resize"])
+        self.write("lenet5.yaml", "preprocess: {scale: 0.5}\n")
+        self.assertRegex(self.run_command("eval", model, "--data", pictures, "--against", model).stderr, "as '.*lenet5.yaml' says")
+        out, package = self.folder / "y.npy", self.folder / "l.plk"
+        self.succeed("export", model, "--format", "plk", "-o", package)
+        x = pixels[:1].astype(np.float32) * 0.00392157
+        expected = run_onnxruntime(model, {"input": x})[0]
+        for one in (model, package):
+            self.succeed("run", one, "--input", pictures / "0.png", "--preprocess", used, "-o", out)
+            self.assertLessEqual(np.abs(np.load(out) - expected).max(), 1e-4 * (expected.max() - expected.min()))
+
+    def test_labels_of_a_recognizer_are_what_it_reads(self):
+        reader = onnx.load(self.model([helper.make_node("Identity", ["x"], ["y"])], name="r.onnx", inputs=(("x", [1, 5, 4]),)))
+        scores = np.eye(4, dtype=np.float32)[[[1, 1, 0, 3, 2]]]
+        x, package = self.array("x.npy", scores), self.folder / "r.plk"
+        for characters, text in ((None, None), ("a\nb", "a b")):
+            if characters:
+                entry = reader.metadata_props.add()
+                entry.key, entry.value = "character", characters
+                onnx.save(reader, self.folder / "r.onnx")
+            self.succeed("export", self.folder / "r.onnx", "--format", "plk", "-o", package, "--as-is")
+            for one in (self.folder / "r.onnx", package):
+                read = self.succeed_json("run", one, "--input", x, "--labels", 1)["outputs"][0]["readings"]
+                self.assertEqual(read, [{"classes": [1, 3, 2], **({"text": text} if text else {})}])
+        flat = self.model([helper.make_node("Identity", ["x"], ["y"])], name="f.onnx", inputs=(("x", [4]),))
+        self.fail_with("run", flat, "--input", self.array("f.npy", np.zeros(4, np.float32)), "--labels", 1, needles=["--labels", "[4]"])
+        cut = self.write("cut.plk", package.read_bytes()[:-100])
+        self.assertNotIn("language model", self.fail_with("run", cut, "--input", x, needles=["cut.plk"]).stderr)
+        self.assertIn("Identity", self.succeed_json("inspect", self.folder / "r.onnx", "--graph")["graph"])
+
     def test_bad_quantize(self):
         model, out = self.folder / "mlp.onnx", self.folder / "q.onnx"
         self.succeed("create", "mlp", "-o", model, "--input", "1x2x2", "--classes", 3)
         good = self.array("good.npy", np.ones((4, 1, 2, 2), np.float32))
         nan = self.array("nan.npy", np.full((4, 1, 2, 2), np.nan, np.float32))
+        bytes_ = self.array("bytes.npy", np.ones((4, 1, 2, 2), np.uint8))
         int8 = ["--scheme", "int8"]
+        self.fail_with("quantize", model, "-o", self.folder / "nowhere" / "q.onnx", *int8, "--data", self.folder / "none.npz",
+                       needles=["no folder", "nowhere"])
         for arguments, needles in [
-            ([*int8], ["calibration samples are needed"]),
-            ([*int8, "--data", nan], ["'flatten.output'", "nan", "calibration"]),
+            ([*int8], ["mlp.onnx", "calibration samples are needed", "--data"]),
+            ([*int8, "--data", nan], ["nan.npy", "is nan at element 0"]),
+            ([*int8, "--data", bytes_], ["'input'", "bytes", "scale", ".yaml"]),
+            (["--scheme", "int4", "--data", good, "--opset", 17], ["opset 17", "21"]),
+            ([*int8, "--data", good, "--valid-samples", 3], ["--valid-samples", "no effect"]),
             ([*int8, "--data", self.array("none.npy", np.ones((0, 1, 2, 2), np.float32))], ["zero samples"]),
             (["--data", good], ["--scheme or --wbits"]),
             ([*int8, "--data", good, "--override", "conv*=int4"], ["'conv*'", "fc1"]),
@@ -484,7 +578,7 @@ class Network(command.CommandTest):
             (dict(input=x, labels=np.zeros(4, np.float32)), ["class"]),
             (dict(input=x[:0], labels=np.zeros(0, np.int64)), ["zero samples"]),
             (dict(input=np.zeros((4, 1, 3, 3), np.float32), labels=np.zeros(4, np.int64)), ["'input'", "[batch, 1, 2, 2]"]),
-            (dict(input=np.full_like(x, np.nan), labels=np.zeros(4, np.int64)), ["loss is nan"]),
+            (dict(input=np.full_like(x, np.nan), labels=np.zeros(4, np.int64)), ["bad.npz", "is nan at element 0"]),
         ]:
             with self.subTest(needles=needles):
                 result = self.run_command("train", model, "--data", data("bad.npz", **arrays), "-o", output, "--batch-size", 2)

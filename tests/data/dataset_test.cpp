@@ -186,6 +186,15 @@ TEST(ArrayDatasetTest, HandsArraysOnWithTheirLabels) {
   EXPECT_EQ(open_npy(dir / "x.npy", {})->sample(0).label.index(), 0u);
   expect_error(kBad, {"vector.npy", "float vectors", "classes are wanted"},
                [&] { open_npy(dir / "x.npy", dir / "vector.npy", {.labels = LabelKind::kClass}); });
+  // Bytes with their channels in front are pictures, too: [1, 3, 1, 2], red 1 2, green 3 4, blue
+  // 5 6.
+  write_array<uint8_t>(dir / "planes.npy", DType::kU8, {1, 3, 1, 2}, {1, 2, 3, 4, 5, 6});
+  Preprocess steps;
+  steps.scale = 2;
+  steps.mean = {1, 2, 3};
+  const auto planes = open_npy(dir / "planes.npy", {}, {.preprocess = steps});
+  EXPECT_EQ(planes->sample(0).inputs[0].array.shape, (std::vector<int64_t>{3, 1, 2}));
+  EXPECT_EQ(values(planes->sample(0)), (std::vector<float>{1, 3, 4, 6, 7, 9}));
   expect_error(kBad, {"no pictures", "F64"},
                [&] { open_npy(dir / "x.npy", {}, {.preprocess = Preprocess{}}); });
   expect_error(kBad, {"four dimensions"},

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <thread>
 
@@ -29,6 +30,7 @@ class Counting : public Dataset {
     sample.inputs.push_back({"x", make_array(codec::DType::kF32, {1, 2, width})});
     auto values = sample.inputs[0].array.f32();
     std::iota(values.begin(), values.end(), static_cast<float>(4 * index));
+    if (index == nan) values[3] = std::nanf("");
     sample.label = index;
     if (sequences) sample.label = std::vector<int64_t>(index, index);
     return sample;
@@ -41,7 +43,7 @@ class Counting : public Dataset {
     return PictureFormat{Layout::kNchw, {-1}};
   }
   bool jitter = false, pictures = true, sequences = false;
-  int64_t broken = -1, broken_too = -1, odd = -1;
+  int64_t broken = -1, broken_too = -1, odd = -1, nan = -1;
 
  private:
   int64_t size_;
@@ -52,6 +54,14 @@ std::vector<Batch> epoch(Loader& loader, int64_t number) {
   loader.start_epoch(number);
   while (auto batch = loader.next()) batches.push_back(std::move(*batch));
   return batches;
+}
+
+TEST(Loader, NamesTheSampleThatIsNoNumber) {
+  auto dataset = std::make_shared<Counting>(6);
+  dataset->nan = 4;
+  Loader loader(dataset, {.batch_size = 3});
+  expect_error(ErrorCode::kInvalidArgument, {"item 4", "'x'", "nan at element 3"},
+               [&] { epoch(loader, 0); });
 }
 
 std::vector<int64_t> order(const std::vector<Batch>& batches) {

@@ -64,7 +64,15 @@ TEST(OnnxWriter, BlockedDequantizeRaisesTheOpset) {
   const auto report = deploy::write_onnx(b.graph, folder / "m.onnx");
   EXPECT_EQ(report.opset, 21);
   ASSERT_EQ(report.notices.size(), 1);
-  EXPECT_EQ(report.notices[0].substr(0, 27), "written at opset 21, not 17");
+  EXPECT_EQ(report.notices[0].substr(0, 20), "written at opset 21:");
+  // Who asks for another opset gets it or an error.
+  test::expect_error(ErrorCode::kUnsupported,
+                     {"opset 17", "by blocks", "least opset for that is 21"}, [&] {
+                       deploy::OnnxOptions exact;
+                       exact.exact_opset = true;
+                       deploy::write_onnx(b.graph, folder / "exact.onnx", exact);
+                     });
+  EXPECT_FALSE(fs::exists(folder / "exact.onnx"));
 }
 
 // A convolution's codes of 3 bits, an odd number of them, with their zero points: INT4 in the file,
@@ -100,8 +108,8 @@ TEST(OnnxWriter, NarrowCodesUsedOtherwiseStayInt8) {
   const ValueId codes = b.weight("codes", at::ones({4}, at::kChar));
   const ValueId zero = b.weight("zero", at::zeros({}, at::kChar));
   const ValueId scale = b.weight("scale", at::ones({}));
-  b.graph.outputs = b.node("DequantizeLinear", {codes, scale, zero}, {"y"},
-                           {{"bits", int64_t{4}}}, {4});
+  b.graph.outputs =
+      b.node("DequantizeLinear", {codes, scale, zero}, {"y"}, {{"bits", int64_t{4}}}, {4});
   b.graph.outputs.push_back(b.node("Cast", {codes}, {"z"}, {{"to", int64_t{1}}}, {4})[0]);
   TempDir folder;
   deploy::write_onnx(b.graph, folder / "m.onnx");

@@ -108,11 +108,50 @@ TEST(EvaluateTask, AgreementIsOfSamplesThatHaveSeveralScores) {
   EXPECT_FALSE(evaluate(boxes, &fewer, none, 2).agreement);
   EXPECT_FALSE(evaluate(boxes, &fewer, none, 2).output_difference);
   const Formula number([](const at::Tensor& x) { return x.squeeze(1); });
+  EXPECT_FALSE(evaluate(boxes, &boxes, none, 2).same_side);  // 3 is no probability
   EXPECT_FALSE(evaluate(number, &number, none, 2).agreement);
   EXPECT_EQ(evaluate(number, &number, none, 2).output_difference, 0);
   expect_error(ErrorCode::kInvalidArgument, {"[100, 6]", "[batch, classes]"}, [&] {
     evaluate(boxes, nullptr, classes({0, 1}), 2);
   });
+}
+
+// Maps of probabilities [batch, 1, 2, 3], [batch, 2, 3]: one of the six is on the other side.
+TEST(EvaluateTask, MapsAreComparedBySidesOfOneHalf) {
+  const at::Tensor map = at::tensor({0.1f, 0.9f, 0.8f, 0.6f, 0.2f, 0.4f}),
+                   other = at::tensor({0.2f, 0.7f, 0.9f, 0.4f, 0.1f, 0.0f});
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{1, 2, 3}, {2, 3}}) {
+    const auto repeated = [&shape](const at::Tensor& values) {
+      return [&shape, values](const at::Tensor& x) {
+        std::vector<int64_t> sizes = {x.size(0)};
+        sizes.insert(sizes.end(), shape.begin(), shape.end());
+        return values.reshape(shape).unsqueeze(0).expand(sizes).contiguous();
+      };
+    };
+    const Formula mine(repeated(map)), original(repeated(other));
+    const TaskReport report = evaluate(mine, &original, std::vector<data::Label>(4), 2);
+    EXPECT_FALSE(report.agreement);
+    ASSERT_TRUE(report.same_side);
+    EXPECT_NEAR(report.same_side->value, 5.0 / 6, 1e-12);
+  }
+}
+
+TEST(EvaluateTask, ReadingsStandForTheOriginal) {
+  const Formula network(right_scores),
+      other([](const at::Tensor&x) { return right_scores(5 - x); });
+  data::LoaderOptions loading;
+  loading.batch_size = 2;
+  data::Loader loader(std::make_shared<Numbers>(std::vector<data::Label>(5)), loading);
+  TaskOptions options;
+  options.quiet = true;
+  options.most_samples = 3;
+  const auto readings = readings_of(network.subject, loader, options);
+  EXPECT_EQ(readings, (std::vector<std::vector<int64_t>>{{0}, {1}, {2}}));
+  options.original_readings = &readings;
+  EXPECT_EQ(evaluate_task(network.subject, nullptr, loader, options).agreement->value, 1);
+  EXPECT_EQ(evaluate_task(other.subject, nullptr, loader, options).agreement->value, 0);
+  const Formula number([](const at::Tensor& x) { return x.squeeze(1); });
+  EXPECT_TRUE(readings_of(number.subject, loader, options).empty());
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "error_code.h"
 #include "exec/small_net.h"
 #include "quantize/batches_of.h"
+#include "quantize/bias_correction.h"
 #include "quantize/quantize_network.h"
 
 namespace packlight::quantize {
@@ -272,6 +273,70 @@ TEST(CorrectLayers, StopsAtTheBudgetAndEscalatesUntilItIsMet) {
     EXPECT_GT(best, last);
     last = best;
   }
+}
+
+TEST(CorrectLayers, PrecisionStaysThoughTheMeasureFalls) {
+  const Graph original = network().graph;
+  const at::Tensor x = samples(64, 1);
+  const auto data = batches_of({x});
+  NetworkOptions options = bits(2, 8);
+  options.rounding.iterations = 50;
+  options.correction.emplace().goal = 0;
+  // Every change looks worse than the one before, until the network is the float one to the bit.
+  int asked = 0;
+  options.correction->measure = [&](const Graph& graph) {
+    return at::equal(run(graph, x), run(original, x)) ? 1.0 : -++asked;
+  };
+  Graph repaired = original;
+  const NetworkReport report = quantize_network(repaired, options, &data);
+  EXPECT_TRUE(report.correction->met());
+  EXPECT_EQ(count(repaired, "DequantizeLinear"), 0);
+  for (const RepairReport& repair : report.correction->repairs)
+    EXPECT_EQ(repair.kept, repair.repair >= Repair::kInt8);
+  Json recipe = options_to_json(options);
+  add_repairs(report, recipe);
+  EXPECT_EQ(recipe["precision"], "float");
+  EXPECT_EQ(recipe["bias_correct"], false);
+  EXPECT_EQ(precisions_of(report), "float");
+}
+
+// What was taken off a bias was fitted to codes: it goes with them.
+TEST(CorrectLayers, CorrectedBiasesFollowTheLayers) {
+  const Graph original = network().graph;
+  const at::Tensor x = samples(64, 1);
+  const auto data = batches_of({x});
+  NetworkOptions options = bits(2, 8);
+  options.rounding.iterations = 50;
+  options.correction.emplace().goal = 4;
+  // Biases are welcome at first, and then every layer but the last is wanted in float.
+  int asked = 0;
+  options.correction->measure = [&](const Graph& graph) {
+    const int pairs = count(graph, "DequantizeLinear");
+    return pairs <= 2 ? 4.0 : pairs == 6 && ++asked <= 4 ? 0.1 * asked : 0.0;
+  };
+  Graph repaired = original;
+  const NetworkReport report = quantize_network(repaired, options, &data);
+  ASSERT_TRUE(report.correction->met());
+  Json recipe = options_to_json(options);
+  add_repairs(report, recipe);
+  EXPECT_EQ(recipe["precision"], "mixed");
+  EXPECT_EQ(recipe["bias_correct"], true);
+  int corrected = 0;
+  for (const NetworkLayerReport& layer : report.layers) {
+    const auto& standing = report.correction->standing.at(layer.name);
+    corrected += standing.front() == Repair::kBias;
+    EXPECT_EQ(standing.front() == Repair::kBias, !layer.precision.is_float()) << layer.name;
+    EXPECT_EQ(recipe["layers"][layer.name], to_string(layer.precision));
+  }
+  EXPECT_EQ(corrected, 1);
+  // The correction that is left is that of a network with this layer alone in codes.
+  std::vector<NetworkLayer> left;
+  for (const NetworkLayer& layer : find_layers(original, {8, 8, false}))
+    if (report.correction->standing.at(layer.name).front() == Repair::kBias) left.push_back(layer);
+  const auto remaining = correct_biases(original, repaired, left, data, 64, true);
+  ASSERT_EQ(remaining.size(), 1u);
+  for (const auto& [layer, shift] : remaining)
+    EXPECT_LT(shift.abs().max().item<double>(), 1e-5) << layer;
 }
 
 TEST(CorrectLayers, AMeasureOfTheCallersDecides) {

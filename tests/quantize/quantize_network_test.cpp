@@ -218,7 +218,9 @@ TEST(QuantizeNetwork, RegionsShareScales) {
   for (const auto& [id, observer] : seen) widest = std::max(widest, observer->range({}).high);
   EXPECT_LT(2 * seen.at(*original.find(relu))->range({}).high, widest);
   for (const ActivationReport& a : report.activations)
-    if (a.group == group[relu]) EXPECT_EQ(a.range.high, widest);
+    if (a.group == group[relu]) {
+      EXPECT_EQ(a.range.high, widest);
+    }
   EXPECT_EQ(count(net.graph, "QuantizeLinear"), static_cast<int>(report.activations.size()));
   EXPECT_LT(error(net.graph, original, x), 1e-3 * run(original, x).square().mean().item<double>());
 }

@@ -94,7 +94,7 @@ TEST(Sensitivity, ThresholdsGivePrecisions) {
 }
 
 TEST(Sensitivity, RefusesOtherTables) {
-  for (const Json json : {Json::array(), Json{{"layers", 3}}, Json{{"layers", {{{"layer", 3}}}}},
+  for (const Json& json : {Json::array(), Json{{"layers", 3}}, Json{{"layers", {{{"layer", 3}}}}},
                           Json{{"layers", {{{"layer", "a"}}}}}}) {
     expect_error(ErrorCode::kCorrupt, {"'t.json'", "layers"},
                  [&] { sensitivity_from_json(json, "t.json"); });

@@ -16,14 +16,17 @@ constexpr int64_t kUsualBatch = 32;
 }  // namespace
 
 std::vector<CLI::Option*> add_calibration_flags(CLI::App& verb, CalibrationFlags& flags) {
+  CLI::Option* samples =
+      verb.add_option("--samples", flags.samples, "to calibrate on, picked by the seed")
+          ->check(CLI::PositiveNumber)
+          ->capture_default_str();
+  flags.samples_option = samples;
   return {verb.add_option("--data", flags.data,
                           "calibration samples: folder with IDX files, .npy, .npz, a folder of "
                           "either (one sample a file), of pictures, or a list of pictures"),
           verb.add_option("--preprocess", flags.preprocess,
                           "how pictures become inputs (default: MODEL with the extension .yaml)"),
-          verb.add_option("--samples", flags.samples, "to calibrate on, picked by the seed")
-              ->check(CLI::PositiveNumber)
-              ->capture_default_str(),
+          samples,
           verb.add_option("--batch-size", flags.batch_size,
                           "samples that run together; 0: 32, or 1 where sizes are free")
               ->check(CLI::NonNegativeNumber)
@@ -33,9 +36,9 @@ std::vector<CLI::Option*> add_calibration_flags(CLI::App& verb, CalibrationFlags
 CalibrationData::CalibrationData(const graph::Graph& graph, const std::string& model,
                                  const CalibrationFlags& flags, uint64_t seed)
     : graph_(graph) {
-  dataset_ = open_samples(flags.data, model, flags.preprocess, data::LabelKind::kNone);
+  dataset_ = open_samples(graph, flags.data, model, flags.preprocess, data::LabelKind::kNone);
   samples_ = std::min(flags.samples, dataset_->size());
-  if (samples_ < flags.samples) {
+  if (samples_ < flags.samples && flags.samples_option && flags.samples_option->count() > 0) {
     std::fprintf(stderr, "note: '%s' has %lld samples, fewer than the %lld asked for\n",
                  flags.data.c_str(), static_cast<long long>(samples_),
                  static_cast<long long>(flags.samples));

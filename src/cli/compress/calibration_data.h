@@ -15,6 +15,7 @@ namespace packlight::cli {
 struct CalibrationFlags {
   std::string data, preprocess;
   int64_t samples = 1000, batch_size = 0;
+  const CLI::Option* samples_option = nullptr;  // --samples, to know whether it was given
 };
 std::vector<CLI::Option*> add_calibration_flags(CLI::App& verb, CalibrationFlags& flags);
 

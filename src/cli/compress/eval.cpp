@@ -112,6 +112,7 @@ void print_task(const eval::TaskReport& r) {
   line("sequences read", r.sequence_accuracy);
   if (r.mean_squared_error) print_line("mean squared error", *r.mean_squared_error, 1, "", 6);
   line("same as the original", r.agreement);
+  line("same side of 0.5", r.same_side);
   if (r.output_difference) fmt::print("{:<22} {:.3e} of the original's outputs\n", "difference", *r.output_difference);
   fmt::print("{:<22} {}, {:.1f} s\n", "samples", r.samples, r.seconds);
 }
@@ -126,7 +127,10 @@ void run_network(const Arguments& arguments) {
   const JudgedNetwork network(arguments.model, arguments.threads);
   std::optional<JudgedNetwork> original;
   if (!arguments.original.empty()) original.emplace(arguments.original, arguments.threads);
-  const auto dataset = open_samples(arguments.data, arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess, std::nullopt, /*held_out=*/true);
+  const auto dataset = open_samples(
+      network.graph(), arguments.data,
+      arguments.original.empty() ? arguments.model : arguments.original, arguments.preprocess,
+      std::nullopt, /*held_out=*/true);
   if (dataset->label_kind() == data::LabelKind::kNone && !original) {
     fail(ErrorCode::kInvalidArgument, "[eval] '{}' has no labels: give the original (--against) to compare with", arguments.data);
   }

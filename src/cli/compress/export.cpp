@@ -24,7 +24,7 @@ namespace {
 struct ExportFlags {
   std::string model, format, output;
   int64_t context = 0, opset = 17;
-  bool as_is = false;
+  bool as_is = false, opset_given = false;
   bool json = false;
 };
 
@@ -73,8 +73,9 @@ void export_network(const ExportFlags& flags) {
   const size_t nodes_before = network.graph.nodes().size();
   Json json = {{"output", flags.output}, {"format", flags.format}, {"nodes_before", nodes_before}};
   json["passes"] = flags.as_is ? Json::object() : simplify(network);
-  const WrittenNetwork written = write_network(
-      network, {flags.output, flags.model, flags.format == "plk", Json(), flags.opset});
+  NetworkOutput output{flags.output, flags.model, flags.format == "plk", Json(), flags.opset};
+  output.opset_given = flags.opset_given;
+  const WrittenNetwork written = write_network(network, output);
   if (written.opset) json["opset"] = *written.opset;
   json["bytes"] = written.bytes;
   json["nodes"] = network.graph.nodes().size();
@@ -147,7 +148,10 @@ void add_export(CLI::App& app) {
       "  packlight export network.onnx --format onnx --opset 17 -o smaller.onnx\n"
       "  packlight export network.onnx --format plk -o network.plk\n"
       "  packlight export mistral-7b-v0.1 --format gguf --context 4096 -o mistral.gguf");
-  verb->callback([flags] { export_verb(*flags); });
+  verb->callback([verb, flags] {
+    flags->opset_given = verb->count("--opset") > 0;
+    export_verb(*flags);
+  });
 }
 
 }  // namespace packlight::cli

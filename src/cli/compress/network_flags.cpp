@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <set>
 
 #include "base/fail.h"
 #include "cli/network_arrays.h"
@@ -24,6 +26,53 @@ OnnxNetwork load_sound_package(const std::string& path) {
          fmt::join(damaged, ", "));
   }
   return import::load_network_package(path);
+}
+
+// How pictures become a network's inputs, and who says so ("" where nobody does).
+struct Steps {
+  std::optional<data::Preprocess> preprocess;
+  std::string origin;
+};
+
+Steps find_steps(const std::string& path, const std::string& given) {
+  if (!given.empty()) return {data::read_preprocess(given), fmt::format("'{}'", given)};
+  const bool package = io::detect_model_kind(path) == io::ModelKind::kNetworkPackage;
+  if (package) {
+    if (auto preprocess = preprocess_of(io::NetworkPackage::open(path)))
+      return {preprocess, fmt::format("the package '{}'", path)};
+  }
+  if (auto preprocess = data::find_preprocess(path)) {
+    return {preprocess,
+            fmt::format("'{}'", std::filesystem::path(path).replace_extension(".yaml").string())};
+  }
+  if (package) return {};
+  const auto metadata = import::read_onnx_metadata(path);
+  const auto kept = metadata.find(kPreprocessKey);
+  if (kept == metadata.end()) return {};
+  return {data::preprocess_from_json(base::parse_json(kept->second, path), path),
+          fmt::format("the metadata of '{}'", path)};
+}
+
+// Whether the only input of a network is pictures of one channel.
+bool takes_gray(const graph::Graph& graph, const std::optional<data::Preprocess>& preprocess) {
+  if (graph.inputs.size() != 1) return false;
+  const auto& shape = graph.value(graph.inputs[0]).shape;
+  const auto layout = preprocess.value_or(data::Preprocess()).layout;
+  return shape && shape->size() == 4 && (*shape)[layout == data::Layout::kNchw ? 1 : 3].value == 1;
+}
+
+// Once for each way, however many sets are opened.
+void tell_steps(const std::string& model, const Steps& steps, const data::PictureFormat& format) {
+  static std::set<std::string> told;
+  const std::string text =
+      !steps.origin.empty()
+          ? fmt::format("pictures become inputs as {} says", steps.origin)
+          : fmt::format(
+                "nothing says how pictures become inputs of '{}': {} / 255 in their own "
+                "size (write {}, or give --preprocess)",
+                model, format.black.size() == 1 ? "gray" : "RGB",
+                std::filesystem::path(model).replace_extension(".yaml").string());
+  if (told.insert(text).second) std::fprintf(stderr, "note: %s\n", text.c_str());
 }
 
 }  // namespace
@@ -63,16 +112,7 @@ std::map<std::string, std::vector<int64_t>> parse_input_shapes(
 
 std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
                                                     const std::string& given) {
-  if (!given.empty()) return data::read_preprocess(given);
-  const bool package = io::detect_model_kind(path) == io::ModelKind::kNetworkPackage;
-  if (package) {
-    if (auto preprocess = preprocess_of(io::NetworkPackage::open(path))) return preprocess;
-  }
-  if (auto preprocess = data::find_preprocess(path); preprocess || package) return preprocess;
-  const auto metadata = import::read_onnx_metadata(path);
-  const auto kept = metadata.find(kPreprocessKey);
-  if (kept == metadata.end()) return std::nullopt;
-  return data::preprocess_from_json(base::parse_json(kept->second, path), path);
+  return find_steps(path, given).preprocess;
 }
 
 Json task_json(const eval::TaskReport& report) {
@@ -87,6 +127,7 @@ Json task_json(const eval::TaskReport& report) {
   put("sequence_accuracy", report.sequence_accuracy);
   put("mean_squared_error", report.mean_squared_error);
   put("agreement", report.agreement);
+  put("same_side", report.same_side);
   if (report.output_difference) json["output_difference"] = *report.output_difference;
   json["seconds"] = report.seconds;
   return json;
@@ -119,7 +160,8 @@ data::LoaderOptions loading_for(const graph::Graph& graph, const data::Dataset& 
   return loading;
 }
 
-std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
+std::shared_ptr<const data::Dataset> open_samples(const graph::Graph& graph,
+                                                  const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
                                                   std::optional<data::LabelKind> labels,
                                                   bool held_out) {
@@ -128,9 +170,14 @@ std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const
   options.held_out = held_out;
   if (held_out && data::has_test_pair(path))
     std::fprintf(stderr, "note: of '%s' the test pair (t10k) is measured\n", path.c_str());
-  options.preprocess = preprocess_of_model(model, preprocess);
+  const Steps steps = find_steps(model, preprocess);
+  options.preprocess = steps.preprocess;
   options.ready_arrays = preprocess.empty();  // nobody said that these are pictures
-  return data::open_dataset(path, options);
+  if (takes_gray(graph, steps.preprocess)) options.picture_channels = data::Channels::kGray;
+  std::shared_ptr<const data::Dataset> dataset = data::open_dataset(path, options);
+  const auto format = dataset->picture_format();
+  if (format && preprocess.empty()) tell_steps(model, steps, *format);
+  return dataset;
 }
 
 }  // namespace packlight::cli

@@ -50,10 +50,17 @@ inline constexpr const char* kPreprocessKey = "packlight.preprocess";
 std::optional<data::Preprocess> preprocess_of_model(const std::string& path,
                                                     const std::string& given = "");
 
-// Samples for a model: what data::open_dataset() makes of the path, prepared as
-// preprocess_of_model() says. `labels`: what they must be, absent for whatever is there.
-// `held_out`: to measure on; of MNIST's folder the test pair then, which standard error is told.
-std::shared_ptr<const data::Dataset> open_samples(const std::string& path, const std::string& model,
+// Where an ONNX file's metadata says how it was quantized.
+inline constexpr const char* kRecipeKey = "packlight.quantization";
+
+// Samples for a network: what data::open_dataset() makes of the path, prepared as
+// preprocess_of_model() of the file `model` says; pictures that nothing is said of are gray where
+// the network's only input has one channel. Standard error is told once how pictures become inputs,
+// and who says so, unless `preprocess` does. `labels`: what they must be, absent for whatever is
+// there. `held_out`: to measure on; of MNIST's folder the test pair then, which standard error is
+// told, too.
+std::shared_ptr<const data::Dataset> open_samples(const graph::Graph& graph,
+                                                  const std::string& path, const std::string& model,
                                                   const std::string& preprocess,
                                                   std::optional<data::LabelKind> labels,
                                                   bool held_out = false);

@@ -13,8 +13,6 @@
 namespace packlight::cli {
 namespace {
 
-constexpr const char* kRecipeKey = "packlight.quantization";
-
 // What was done to the network, as its file says.
 Json recipe_of(const import::OnnxNetwork& network, const std::string& model) {
   if (io::detect_model_kind(model) == io::ModelKind::kNetworkPackage)
@@ -45,6 +43,7 @@ WrittenNetwork write_network(const import::OnnxNetwork& network, const NetworkOu
   if (output.as_package) return write_package(network, output, recipe, preprocess);
   deploy::OnnxOptions writing;
   writing.opset = output.opset;
+  writing.exact_opset = output.opset_given;
   writing.weights = output.weights;
   writing.producer_version = PACKLIGHT_VERSION;
   writing.metadata = network.metadata;

@@ -18,6 +18,7 @@ struct NetworkOutput {
   Json recipe;              // what was done to the network; null: what the model's file says
   int64_t opset = 17;       // ONNX only, as `weights`
   deploy::OnnxWeights weights = deploy::OnnxOptions().weights;
+  bool opset_given = false;  // nothing newer will do: an error where the opset is too old
   std::string preprocess = {};  // the file that says how pictures become inputs; empty: the model
 };
 

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "cli/compress/calibration_data.h"
 #include "cli/compress/network_flags.h"
+#include "cli/compress/output.h"
 #include "cli/compress/quantize_network.h"
 #include "cli/verbs.h"
 #include "data/loader.h"
@@ -32,31 +33,49 @@ class Metric {
  public:
   Metric(const ProbeFlags& flags, const graph::Graph& original) : flags_(flags) {
     const std::string& path = flags.validation;
-    dataset_ = open_samples(path, flags.model, flags.calibration.preprocess, std::nullopt,
+    dataset_ = open_samples(original, path, flags.model, flags.calibration.preprocess, std::nullopt,
                             /*held_out=*/true);
-    if (dataset_->label_kind() == data::LabelKind::kNone)
-      fail(ErrorCode::kInvalidArgument, "[probe] '{}' has no labels: --valid measures a metric",
-           path);
+    if (dataset_->label_kind() == data::LabelKind::kNone) {
+      data::Loader loader(dataset_, loading(original));
+      readings_ = eval::readings_of(eval::graph_subject(original), loader, options());
+      if (readings_.empty()) {
+        fail(ErrorCode::kInvalidArgument,
+             "[probe] '{}' has no labels, and the first output of '{}' is no scores of classes: "
+             "there is no metric for --valid",
+             path, flags.model);
+      }
+    }
     float_ = measure(original);
   }
   double change(const graph::Graph& graph) const { return measure(graph) - float_; }
 
  private:
-  double measure(const graph::Graph& graph) const {
-    data::Loader loader(dataset_,
-                        loading_for(graph, *dataset_, flags_.calibration.batch_size, 64));
+  data::LoaderOptions loading(const graph::Graph& graph) const {
+    return loading_for(graph, *dataset_, flags_.calibration.batch_size, 64);
+  }
+
+  eval::TaskOptions options() const {
     eval::TaskOptions options;
     options.most_samples = flags_.eval_samples;
     options.ctc_blank = flags_.blank;
     options.quiet = true;
-    const eval::TaskReport report = eval::evaluate_task(eval::graph_subject(graph), nullptr, loader, options);
+    if (!readings_.empty()) options.original_readings = &readings_;
+    return options;
+  }
+
+  double measure(const graph::Graph& graph) const {
+    data::Loader loader(dataset_, loading(graph));
+    const eval::TaskReport report =
+        eval::evaluate_task(eval::graph_subject(graph), nullptr, loader, options());
     if (report.top1) return report.top1->value;
     if (report.sequence_accuracy) return report.sequence_accuracy->value;
-    return -report.mean_squared_error.value().value;
+    if (report.mean_squared_error) return -report.mean_squared_error->value;
+    return report.agreement ? report.agreement->value : 0;
   }
 
   const ProbeFlags& flags_;
   std::shared_ptr<const data::Dataset> dataset_;
+  std::vector<std::vector<int64_t>> readings_;  // of the float network, where there are no labels
   double float_ = 0;
 };
 
@@ -75,6 +94,7 @@ void probe(const ProbeFlags& flags) {
   exec::initialise(flags.threads > 0
                        ? flags.threads
                        : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  if (!flags.output.empty()) check_output(flags.model, flags.output);
   import::OnnxNetwork network = load_network(flags.model);
   simplify_for_quantization(network.graph);
   const CalibrationData data(network.graph, flags.model, flags.calibration,
@@ -132,7 +152,10 @@ void add_probe(CLI::App& app) {
   verb->add_option("--observer", flags->observer, "range of activations, as in quantize")
       ->check(CLI::IsMember({"minmax", "moving", "percentile", "mse", "entropy"}))
       ->capture_default_str();
-  verb->add_option("--valid", flags->validation, "labelled samples that the metric is measured on");
+  verb->add_option(
+      "--valid", flags->validation,
+      "samples that the metric is measured on; without labels it is the share read as the float "
+      "network reads them");
   verb->add_option("--eval-samples", flags->eval_samples, "of them; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

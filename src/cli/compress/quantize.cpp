@@ -182,6 +182,7 @@ void quantize_any(const CLI::App& verb, const QuantizeFlags& flags, QuantizeNetw
   }
   refuse_given(verb, {"--group-size", "--asym", "--head", "--calib", "--calib-tokens", "--max-ram"}, flags.model, "a network");
   network.model = flags.model, network.output = flags.output;
+  network.opset_given = verb.count("--opset") > 0;
   check_network_flags(verb, network);
   network.scheme = flags.scheme, network.scale = flags.scale;
   network.overrides = flags.overrides;

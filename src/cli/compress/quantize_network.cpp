@@ -6,22 +6,23 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 
 #include "base/fail.h"
+#include "cli/compress/budget_judge.h"
 #include "cli/compress/network_flags.h"
 #include "cli/compress/network_output.h"
 #include "cli/compress/output.h"
 #include "cli/peak_memory.h"
 #include "data/loader.h"
-#include "eval/classification.h"
 #include "exec/data_inputs.h"
 #include "exec/evaluate.h"
 #include "graph/simplify/simplify.h"
+#include "io/network_package.h"
 #include "quantize/quantize_network.h"
 #include "quantize/sensitivity.h"
+#include "runtime/network/fuse.h"
 #include "train/batches.h"
 
 namespace packlight::cli {
@@ -84,71 +85,6 @@ quantize::NetworkOptions options_of(const QuantizeNetworkFlags& flags) {
   return options;
 }
 
-// What --correct-until asks for: "sqnr=DB", "top1=POINTS" or "agreement=SHARE".
-class BudgetJudge {
- public:
-  BudgetJudge(const graph::Graph& original, const QuantizeNetworkFlags& flags)
-      : original_(original), batch_size_(flags.calibration.batch_size), blank_(flags.blank) {
-    const std::string& text = flags.correct_until;
-    const std::string kind = text.substr(0, text.find('='));
-    const double number = number_of(text, kind);
-    budget_.goal = kind == "top1" ? -number : number;
-    if (kind == "sqnr") return;
-    if (flags.validation.empty())
-      fail(ErrorCode::kInvalidArgument, "[quantize] --correct-until '{}' needs --valid", text);
-    const bool top1 = kind == "top1";
-    dataset_ = open_samples(flags.validation, flags.model, flags.calibration.preprocess,
-                            top1 ? std::optional(data::LabelKind::kClass) : std::nullopt,
-                            /*held_out=*/true);
-    const double exact = top1 ? report_of(original_).top1->value : 0;
-    budget_.measure = [this, top1, exact](const graph::Graph& graph) {
-      const eval::TaskReport report = report_of(graph);
-      if (top1) return 100 * (report.top1->value - exact);
-      if (!report.agreement) {
-        fail(ErrorCode::kInvalidArgument,
-             "[quantize] --correct-until agreement: the first output of '{}' is not several scores "
-             "a sample, so there is no class or reading to agree on",
-             original_.name);
-      }
-      return report.agreement->value;
-    };
-  }
-  BudgetJudge(const BudgetJudge&) = delete;
-
-  const quantize::Budget& budget() const { return budget_; }
-
- private:
-  static double number_of(const std::string& text, const std::string& kind) {
-    const char* from = text.c_str() + std::min(text.size(), kind.size() + 1);
-    char* end = nullptr;
-    const double number = std::strtod(from, &end);
-    const bool known = kind == "sqnr" || kind == "top1" || kind == "agreement";
-    const bool fits = std::isfinite(number) && (kind == "sqnr" || number >= 0) &&
-                      (kind != "agreement" || number <= 1);
-    if (!known || end == from || *end != 0 || !fits) {
-      fail(ErrorCode::kInvalidArgument,
-           "[quantize] --correct-until '{}': it must be sqnr=DB, top1=POINTS (lost at most) or "
-           "agreement=SHARE (0 to 1)",
-           text);
-    }
-    return number;
-  }
-
-  eval::TaskReport report_of(const graph::Graph& graph) const {
-    data::Loader loader(dataset_, loading_for(original_, *dataset_, batch_size_, 256));
-    eval::TaskOptions options;
-    options.quiet = true;
-    options.ctc_blank = blank_;
-    const eval::NetworkSubject exact = eval::graph_subject(original_);
-    return eval::evaluate_task(eval::graph_subject(graph), &exact, loader, options);
-  }
-
-  const graph::Graph& original_;
-  int64_t batch_size_, blank_;
-  std::shared_ptr<const data::Dataset> dataset_;
-  quantize::Budget budget_;
-};
-
 // The data set's labels decide the loss; without any the float network is the teacher.
 class QatData {
  public:
@@ -156,7 +92,7 @@ class QatData {
       : graph_(graph), temperature_(flags.temperature) {
     const CalibrationFlags& from = flags.calibration;
     auto dataset =
-        open_samples(from.data, flags.model, from.preprocess,
+        open_samples(graph, from.data, flags.model, from.preprocess,
                      flags.qat_distil ? std::optional(data::LabelKind::kNone) : std::nullopt);
     switch (dataset->label_kind()) {
       case data::LabelKind::kNone:
@@ -233,14 +169,73 @@ void print_layers(const quantize::NetworkReport& report) {
   }
 }
 
-void print_repairs(const quantize::CorrectionReport& report) {
+void print_repairs(const quantize::CorrectionReport& report, const std::string& unit) {
+  if (!report.repairs.empty())
+    fmt::print("\n{:<40} {:<10} {:>9}    {:>9}   {}\n", "layer", "repair", "before", "after", unit);
   for (const quantize::RepairReport& repair : report.repairs) {
     fmt::print("{:<40} {:<10} {:>9.3f} -> {:>9.3f}{}\n", repair.layer,
                quantize::repair_name(repair.repair), repair.before, repair.after,
                repair.kept ? "" : "  (undone)");
   }
-  fmt::print("repairs: {:.3f} -> {:.3f}, {:.3f} was asked for: {}\n", report.before, report.after,
-             report.goal, report.met() ? "met" : "not met");
+  fmt::print("repairs: {:.3f} -> {:.3f} ({}), {:.3f} was asked for: {}\n", report.before,
+             report.after, unit, report.goal, report.met() ? "met" : "not met");
+}
+
+// Below it a network's output is more noise than one may expect of any use.
+constexpr double kPoorOutput = 10;  // dB
+
+void print_output_error(const quantize::NetworkReport& report) {
+  if (!report.output_sqnr_db) return;
+  const double db = *report.output_sqnr_db;
+  fmt::print("output of the network: {:.1f} dB over its error\n", db);
+  if (db >= kPoorOutput) return;
+  std::fprintf(
+      stderr,
+      "note: the error of the network's output is large (%.1f dB, below %.0f): look at the "
+      "column 'output SQNR' for where it begins, and measure the file with eval --against\n",
+      db, kPoorOutput);
+}
+
+// What the share of multiply-accumulates counts, and which of it a package's runtime multiplies as
+// integers: layers that became one of its integer kernels.
+std::string work_text(const quantize::NetworkReport& report, const std::string& package) {
+  if (!report.int8_mac_share) return "";
+  std::string text = fmt::format(
+      ", inputs and weights of {:.1f} % of the multiply-accumulates rounded to 8 bits or fewer",
+      100 * *report.int8_mac_share);
+  if (package.empty()) return text;
+  std::vector<std::string> integer;  // a layer's name, with its activation's behind a plus
+  for (const io::NetworkNode& node :
+       runtime::fuse(io::NetworkPackage::open(package).network()).network->nodes) {
+    if (node.domain == runtime::kFusedDomain && node.op.starts_with("Int8"))
+      integer.push_back(node.name);
+  }
+  double rounded = 0, multiplied = 0;
+  for (const quantize::NetworkLayerReport& layer : report.layers) {
+    if (layer.precision.activation_bits == 0) continue;
+    if (!layer.weight.empty() && layer.precision.weight_bits == 0) continue;
+    rounded += static_cast<double>(layer.macs.value_or(0));
+    const bool found = std::ranges::any_of(integer, [&](const std::string& name) {
+      return name == layer.name || name.starts_with(layer.name + "+");
+    });
+    if (found) multiplied += static_cast<double>(layer.macs.value_or(0));
+  }
+  const double share = rounded > 0 ? multiplied / rounded * *report.int8_mac_share : 0;
+  return text + fmt::format(" ({:.1f} % multiplied as integers by the runtime)", 100 * share);
+}
+
+// Whether activations are certainly looked at; where precisions are said layer by layer, the
+// library knows.
+void check_samples_given(const QuantizeNetworkFlags& flags,
+                         const quantize::NetworkOptions& options) {
+  if (!flags.calibration.data.empty() || options.dynamic || options.edge ||
+      !options.overrides.empty() || !options.table.empty() ||
+      options.precision.activation_bits == 0)
+    return;
+  fail(ErrorCode::kInvalidArgument,
+       "[quantize] '{}': calibration samples are needed to round activations: give them by --data "
+       "(--activations none rounds weights only, --dynamic takes ranges as they come)",
+       flags.model);
 }
 
 std::vector<CLI::Option*> add_qat_flags(CLI::App& verb, QuantizeNetworkFlags& flags) {
@@ -341,6 +336,10 @@ std::vector<std::string> add_network_flags(CLI::App& verb, QuantizeNetworkFlags&
                        "until sqnr=DB at the output, top1=POINTS lost at most or agreement=SHARE "
                        "on --valid"));
   keep(verb.add_option("--valid", flags.validation, "samples that --correct-until judges on"));
+  keep(verb.add_option("--valid-samples", flags.validation_samples,
+                       "of them, the first so many; 0: all"))
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   keep(verb.add_option("--blank", flags.blank,
                        "class of a text recognizer that stands for nothing, for --qat and "
                        "--correct-until"))
@@ -373,6 +372,7 @@ void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags
               "it is of --adaround and --correct-until"},
              {"--valid", judged, "it is what --correct-until judges on"},
              {"--valid", !flags.correct_until.starts_with("sqnr"), "sqnr is taken on --data"},
+             {"--valid-samples", !flags.validation.empty(), "there is no --valid"},
              {"--blank", qat || judged, "it is of --qat and --correct-until"},
              {"--qat-method", qat, of_qat},
              {"--qat-observe", qat && flags.qat_method == "ste", "it is of --qat-method ste"},
@@ -400,6 +400,7 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
   quantize::NetworkOptions options = options_of(flags);
   const bool as_package = is_package_name(flags.output, "quantize");
   check_output(flags.model, flags.output);
+  check_samples_given(flags, options);
   import::OnnxNetwork network = load_network(flags.model);
   simplify_for_quantization(network.graph);
   const graph::Graph original = network.graph;
@@ -425,8 +426,10 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
     recipe["batch_size"] = data->batch_size();
   }
   if (judge) recipe["correct_until"] = flags.correct_until;
+  quantize::add_repairs(report, recipe);
   if (training) training->describe(recipe["qat"]);
   NetworkOutput output{flags.output, flags.model, as_package, recipe, flags.opset};
+  output.opset_given = flags.opset_given;
   output.weights = deploy::OnnxWeights::kQdq;
   output.preprocess = flags.calibration.preprocess;
   const WrittenNetwork written = write_network(network, output);
@@ -441,17 +444,20 @@ void quantize_network_file(const QuantizeNetworkFlags& flags) {
     json["seconds"] = seconds;
     json["peak_rss_mb"] = peak_rss_mb();
     fmt::print("{}\n", json.dump(2));
-    return;
+  } else {
+    print_layers(report);
+    if (judge) print_repairs(*report.correction, judge->unit());
+    print_output_error(report);
+    fmt::print("{}: {:.2f} MB, {}{}, {:.0f} s, peak memory {:.0f} MB\n", flags.output,
+               static_cast<double>(written.bytes) / 1e6, quantize::precisions_of(report),
+               work_text(report, as_package ? flags.output : ""), seconds, peak_rss_mb());
   }
-  print_layers(report);
-  if (report.correction) print_repairs(*report.correction);
-  fmt::print("{}: {:.2f} MB, {}{}, {:.0f} s, peak memory {:.0f} MB\n", flags.output,
-             static_cast<double>(written.bytes) / 1e6, quantize::to_string(options.precision),
-             report.int8_mac_share
-                 ? fmt::format(", {:.1f} % of multiply-accumulates in 8 bits or fewer",
-                               100 * *report.int8_mac_share)
-                 : "",
-             seconds, peak_rss_mb());
+  if (!judge || report.correction->met()) return;
+  fail(ErrorCode::kInvalidArgument,
+       "[quantize] --correct-until '{}' is not met: '{}', which was written, is at {:.3f} ({}) "
+       "after "
+       "every repair",
+       flags.correct_until, flags.output, report.correction->after, judge->unit());
 }
 
 }  // namespace packlight::cli

@@ -29,8 +29,9 @@ struct QuantizeNetworkFlags {
   std::string qat_method = "lsq", optimizer = "sgd";
   double learning_rate = 0.01, weight_decay = 1e-4, temperature = 1;
   std::string correct_until, validation;
+  int64_t validation_samples = 0;
   std::optional<double> smooth;
-  bool qat_distil = false, dynamic = false;
+  bool opset_given = false, qat_distil = false, dynamic = false;
   data::Augment augment;
   bool per_tensor = false, regions = false, equalize = false, bias_correct = false,
        adaround = false;
@@ -45,7 +46,8 @@ void check_network_flags(const CLI::App& verb, const QuantizeNetworkFlags& flags
 // Folds and fuses what does not stand in the way of quantizing layer by layer.
 void simplify_for_quantization(graph::Graph& graph);
 
-// Quantizes an ONNX file and writes the result. Errors: those of quantize_network(), data, deploy.
+// Quantizes an ONNX file and writes the result. Errors: those of quantize_network(), data, deploy;
+// InvalidArgument for a budget that is not met, after the file was written.
 void quantize_network_file(const QuantizeNetworkFlags& flags);
 
 }  // namespace packlight::cli

@@ -50,7 +50,8 @@ void run_network(const NetworkRunFlags& flags) {
   check_outputs(flags.output, graph.outputs.size());
   std::unordered_map<std::string, at::Tensor> arrays;
   for (const io::TensorRecord& record :
-       read_inputs(flags.inputs, inputs_of(graph), flags.model, preprocess_of_model(flags.model)))
+       read_inputs(flags.inputs, inputs_of(graph), flags.model,
+                   preprocess_of_model(flags.model, flags.preprocess)))
     arrays[record.name] = import::tensor_view(record).clone();
   exec::Executor executor(graph);
   const auto start = std::chrono::steady_clock::now();
@@ -64,7 +65,9 @@ void run_network(const NetworkRunFlags& flags) {
     made.push_back(outputs.at(name).contiguous());
     records.push_back(record_of(name, made.back()));
   }
-  report_outputs(flags.output, records, seconds);
+  const auto characters = network.metadata.find(kCharactersKey);
+  report_outputs(flags.output, records, seconds,
+                 characters == network.metadata.end() ? "" : characters->second);
 }
 
 }  // namespace packlight::cli

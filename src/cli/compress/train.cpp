@@ -19,6 +19,7 @@
 #include "deploy/onnx_writer.h"
 #include "eval/classification.h"
 #include "exec/executor.h"
+#include "quantize/network_layers.h"
 #include "train/batches.h"
 #include "train/trainer.h"
 
@@ -71,6 +72,21 @@ std::string identity(const TrainFlags& f, const data::Dataset& dataset) {
   return json.dump();
 }
 
+// "epochs 5, not 8; seed 1, not 0": what a checkpoint says, and what this training is.
+std::string differences(const std::string& theirs, const std::string& mine) {
+  const Json before = Json::parse(theirs, nullptr, /*allow_exceptions=*/false),
+             now = Json::parse(mine);
+  if (!before.is_object()) return "it says nothing that is known";
+  std::string text;
+  for (const auto& [key, value] : now.items()) {
+    const Json other = before.value(key, Json());
+    if (other == value) continue;
+    text += fmt::format("{}{} {}, not {}", text.empty() ? "its " : "; ", key, other.dump(),
+                        value.dump());
+  }
+  return text.empty() ? "it says more than this version does" : text;
+}
+
 std::string metric_text(const eval::TaskReport& r) {
   if (r.top1) return fmt::format("top-1 {:.2f} %", 100 * r.top1->value);
   if (r.sequence_accuracy) return fmt::format("read {:.2f} %", 100 * r.sequence_accuracy->value);
@@ -105,10 +121,11 @@ train::TrainOptions options_of(const TrainFlags& flags, int64_t batches_per_epoc
 }
 
 // The held-out samples: those asked for, or MNIST's test pair in the training folder.
-std::shared_ptr<const data::Dataset> validation_set(const TrainFlags& flags,
+std::shared_ptr<const data::Dataset> validation_set(const graph::Graph& graph,
+                                                    const TrainFlags& flags,
                                                     data::LabelKind labels) {
   if (flags.validation.empty() && !data::has_test_pair(flags.data)) return nullptr;
-  return open_samples(flags.validation.empty() ? flags.data : flags.validation, flags.model,
+  return open_samples(graph, flags.validation.empty() ? flags.data : flags.validation, flags.model,
                       flags.preprocess, labels, /*held_out=*/true);
 }
 
@@ -122,8 +139,9 @@ class Training {
  public:
   explicit Training(const TrainFlags& flags) : flags_(flags), network_(load_network(flags.model)) {
     const auto labels = labels_for(train::parse_loss(flags.loss));
-    dataset_ = open_samples(flags.data, flags.model, flags.preprocess, labels);
-    validation_ = validation_set(flags, labels);
+    quantize::refuse_quantized(network_.graph, "train");
+    dataset_ = open_samples(network_.graph, flags.data, flags.model, flags.preprocess, labels);
+    validation_ = validation_set(network_.graph, flags, labels);
     data::LoaderOptions loading;
     loading.batch_size = flags.batch_size;
     loading.seed = static_cast<uint64_t>(flags.seed);
@@ -185,8 +203,8 @@ class Training {
     const train::Checkpoint checkpoint = train::load_checkpoint(flags_.checkpoint);
     if (checkpoint.identity != identity_) {
       fail(ErrorCode::kInvalidArgument,
-           "[train] '{}' is the checkpoint of another training (--restart begins anew)",
-           flags_.checkpoint);
+           "[train] '{}' is the checkpoint of another training (--restart begins anew): {}",
+           flags_.checkpoint, differences(checkpoint.identity, identity_));
     }
     trainer_->restore(checkpoint.state);
     std::fprintf(stderr, "Going on from '%s': %lld batches are done.\n", flags_.checkpoint.c_str(),
@@ -254,6 +272,7 @@ void train_verb(TrainFlags flags) {
   exec::initialise(flags.threads);
   check_output(flags.model, flags.output);
   if (flags.checkpoint.empty()) flags.checkpoint = flags.output + ".checkpoint";
+  check_output_folder(flags.checkpoint);
   const Json json = Training(flags).run();
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));
