@@ -5,11 +5,13 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/atomic_file.h"
 #include "base/fail.h"
 #include "base/json.h"
 #include "calib/calibration_tokens.h"
 #include "cli/compress/prune.h"
 #include "cli/peak_memory.h"
+#include "deploy/folder_output.h"
 #include "deploy/gguf_writer.h"
 #include "deploy/hf_writer.h"
 #include "exec/executor.h"
@@ -77,6 +79,15 @@ calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model, cons
   return std::move(text.tokens);
 }
 
+// Before hours of work, not after them. Errors: those of the writers for a place that cannot be written.
+void check_place(const std::filesystem::path& output, bool gguf) {
+  if (gguf) {
+    const base::AtomicFile unused(output);
+  } else {
+    const deploy::FolderOutput unused(output);
+  }
+}
+
 void report_pruning(const PruneFlags& flags, const std::vector<prune::LayerReport>& layers, double seconds) {
   int64_t kept = 0, total = 0;
   for (const auto& layer : layers) kept += layer.kept, total += layer.rows * layer.cols;
@@ -107,12 +118,14 @@ void prune_language_model_file(const PruneFlags& flags) {
          flags.output, extension == ".plk" ? "; 'packlight quantize' makes packages of those" : "");
   }
   const prune::PruneOptions options = make_prune_options(flags);
+  const bool gguf = extension == ".gguf";
   exec::initialise(flags.threads);
   import::LanguageModel model = import::load_language_model(flags.model);
+  check_place(flags.output, gguf);
   calib::CalibrationTokens tokens;
   if (prune::needs_calibration(options)) tokens = pruning_tokens(model, flags);
   const auto layers = prune::prune_language_model(model, &tokens, options);
-  if (extension == ".gguf") {
+  if (gguf) {
     deploy::write_gguf_model(model, flags.output);
   } else {
     deploy::write_hf_folder(model, flags.output);
