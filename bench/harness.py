@@ -172,4 +172,8 @@ def print_table(header, rows):
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+        print_row(row)
+
+
+def print_row(row):
+    print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)

@@ -10,7 +10,8 @@ namespace packlight::calib {
 
 // The values that are alive between two blocks, for each batch of calibration windows. Batches are kept in memory in order
 // until `max_bytes` are used; the rest live in an unnamed temporary file, which is gone when the process ends, however it ends.
-// What comes back is bit for bit what went in, so spilling changes no result. One thread at a time.
+// What comes back is bit for bit what went in, row-major, so spilling changes no result but the last bits of a product with what was
+// laid out otherwise (a turned weight). One thread at a time.
 class ActivationStore {
  public:
   // The temporary file is made in `folder` when first needed.

@@ -75,6 +75,18 @@ std::vector<LayerGroup> unprotected(std::vector<LayerGroup> groups, const std::v
   return groups;
 }
 
+// Repairs would bring back what an earlier mask removed.
+void check_unpruned(const graph::Graph& graph, const std::vector<LayerGroup>& groups) {
+  for (const LayerGroup& group : groups) {
+    for (const PrunableLayer& layer : group.layers) {
+      const auto& zeros = graph.value(layer.weight).zeros;
+      if (!zeros) continue;
+      fail(ErrorCode::kUnsupported, "[prune] '{}': tensor '{}' is pruned already ({}): prune the original, or protect the layer",
+           graph.origin, layer.name, graph::to_string(*zeros));
+    }
+  }
+}
+
 // The moments that a group of layers is pruned by.
 struct GroupMoments {
   calib::SecondMoment input;                        // x x^T
@@ -243,6 +255,7 @@ bool needs_calibration(const PruneOptions& options) {
 std::vector<LayerReport> prune_language_model(import::LanguageModel& model, const calib::CalibrationTokens* tokens,
                                               const PruneOptions& options) {
   check_options(options, tokens);
+  check_unpruned(model.graph, unprotected(layer_groups(model.graph), options.protect, model.graph.origin));
   ModelPruner pruner(model, tokens, options);
   std::vector<LayerReport> reports = pruner.run();
   pruner.install(model.graph);

@@ -51,7 +51,7 @@ bool needs_calibration(const PruneOptions& options);
 // The same options and tokens give the same bytes, with any number of threads as far as LibTorch's products do.
 // Errors: InvalidArgument for a ratio outside (0, 1), a share of drift outside [0, 1], a pattern that matches nothing, nothing
 // left to prune, a row that N:M does not fit (layer, columns), weights or activations that are not finite, a Hessian that no
-// damping helps; Unsupported for packed weights; Io. The model is unchanged then.
+// damping helps; Unsupported for weights that are packed or pruned already; Io. The model is unchanged then.
 std::vector<LayerReport> prune_language_model(import::LanguageModel& model, const calib::CalibrationTokens* tokens,
                                               const PruneOptions& options);
 

@@ -39,6 +39,16 @@ std::vector<at::Tensor> logits_by_way_of(const import::LanguageModel& model, con
   return out;
 }
 
+// Before the weights of layers are turned, where pruning stops: a turned weight that is spilled comes back in another layout, and
+// a product of it with another rounding.
+std::vector<graph::NodeId> turned_weights(const graph::Graph& graph) {
+  std::vector<graph::NodeId> out;
+  for (graph::NodeId n = 0; n < node_count(graph); ++n) {
+    if (graph.node(n).op == "Transpose") out.push_back(n);
+  }
+  return out;
+}
+
 TEST(TokenStream, StopsChangeNothing) {
   const auto model = test::tiny_model(test::tiny_config());
   const CalibrationTokens text = stream_tokens();
@@ -47,7 +57,7 @@ TEST(TokenStream, StopsChangeNothing) {
   ASSERT_EQ(whole.size(), 3u);
   EXPECT_EQ(whole[2].sizes(), (at::IntArrayRef{1, 8, 40}));
   for (const uint64_t limit : {uint64_t{0}, uint64_t{1} << 30}) {
-    const auto stopped = logits_by_way_of(model, text, {5, 20, 21, 40}, limit, folder.path());
+    const auto stopped = logits_by_way_of(model, text, turned_weights(model.graph), limit, folder.path());
     for (size_t b = 0; b < 3; ++b) EXPECT_TRUE(stopped[b].equal(whole[b])) << b;
   }
 }

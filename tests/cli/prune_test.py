@@ -94,6 +94,10 @@ class Prune(command.CommandTest):
         bad(*half, "--calib", self.folder / "absent.txt", needles=["absent.txt"])
         bad("--method", "2:4", "--calib", self.text, "--spread", "owl", needles=["2:4", "spread"])
         self.fail_with("prune", self.model, "-o", self.model, *half, "--criterion", "magnitude", needles=["model itself"])
+        for place, named in ((self.text, self.text), (self.folder, self.folder), (self.folder / "absent/out", self.folder / "absent"),
+                             (self.folder / "absent/out.gguf", self.folder / "absent")):
+            # Said before the calibration text, which is wrong too, is looked at.
+            self.fail_with("prune", self.model, "-o", place, *half, "--calib", self.folder / "empty.txt", needles=[named])
         self.fail_with("prune", self.model, "-o", self.folder / "out.plk", *half, "--criterion", "magnitude", needles=["out.plk", "gguf"])
 
     def test_nan_weight(self):

@@ -12,6 +12,7 @@
 #include "deploy/hf_writer.h"
 #include "error_code.h"
 #include "exec/executor.h"
+#include "import/pruning_record.h"
 #include "quantize/quantize_model.h"
 #include "tiny_language_model.h"
 
@@ -233,6 +234,20 @@ TEST(PruneModel, LayersThatAreZeroAreLeftAndSaid) {
   EXPECT_NE(notices.rbegin()->find(up), std::string::npos);
 }
 
+TEST(PruneModel, PruningTwiceIsAnErrorUnlessTheLayersDiffer) {
+  const test::TestFolder folder;
+  const auto text = tokens();
+  auto model = test::tiny_model(test::tiny_config());
+  PruneOptions o = options(folder, "2:4", "magnitude", Repair::kNone);
+  o.protect = {"*.up_proj.weight"};
+  prune_language_model(model, &text, o);
+  o.protect = {};
+  test::expect_error(ErrorCode::kUnsupported, {"model.layers.0.self_attn.q_proj.weight", "pruned already", "2:4"},
+                     [&] { prune_language_model(model, &text, o); });
+  o.protect = {"*.self_attn.*", "*.gate_proj.*", "*.down_proj.*"};
+  EXPECT_EQ(prune_language_model(model, &text, o).size(), 2u);
+}
+
 TEST(PruneModel, TheMaskIsRecordedInEveryFile) {
   const test::TestFolder folder;
   const auto text = tokens();
@@ -249,6 +264,17 @@ TEST(PruneModel, TheMaskIsRecordedInEveryFile) {
     EXPECT_FALSE(is_pruned(again, "model.layers.0.self_attn.q_proj.weight")) << file;
     EXPECT_FALSE(is_pruned(again, "model.embed_tokens.weight")) << file;
   }
+}
+
+TEST(PruneModel, ABrokenRecordIsAnError) {
+  auto model = test::tiny_model(test::tiny_config());
+  for (const char* record : {R"([])", R"("2:4")", R"({"4:2": []})", R"({"2:4": "model.norm.weight"})", R"({"2:4": [7]})",
+                             R"({"2:4": ["no.such.weight"]})", R"({"2:4": ["model.norm.weight"]})", R"({"2:4": ["logits"]})"}) {
+    test::expect_error(ErrorCode::kCorrupt, {"'file'", "record of pruning"},
+                       [&] { import::mark_pruned(model.graph, Json::parse(record), "file"); });
+  }
+  import::mark_pruned(model.graph, Json::parse(R"({"2:4": ["model.layers.1.mlp.down_proj.weight"]})"), "file");
+  EXPECT_TRUE(is_pruned(model, kLastDown));
 }
 
 TEST(PruneModel, QuantizingKeepsTheMask) {

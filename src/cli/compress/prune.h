@@ -54,7 +54,8 @@ void prune_units(const PruneFlags& flags);
 
 // What the ways of pruning a language model share.
 calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model, const PruneFlags& flags);
-// By the output's name. Errors: Unsupported for a package.
+// Before hours of work, not after them. Errors: Unsupported for a package, by the output's name; those of the writers for a place that
+// cannot be written.
 void check_language_model_output(const PruneFlags& flags);
 void write_language_model(const import::LanguageModel& model, const std::string& output);
 
