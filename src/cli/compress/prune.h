@@ -44,18 +44,21 @@ struct PruneFlags {
 // Whether the method takes whole channels, heads and neurons, not single weights.
 bool prunes_units(const PruneFlags& flags);
 
-// Prunes weights of a language model (unstructured, N:M) and writes it as a Hugging Face folder, or as GGUF when the output's name
-// says so. Errors: those of prune_language_model() and of the writers; InvalidArgument for flags that have no effect together.
+// Prunes weights of a language model (unstructured, N:M) and writes it as a Hugging Face folder, or
+// as GGUF when the output's name says so. Errors: those of prune_language_model() and of the
+// writers; InvalidArgument for flags that have no effect together.
 void prune_weights(const PruneFlags& flags);
 
-// Prunes whole units of a network (written as ONNX or package) or of a language model (Hugging Face folder or GGUF). Errors: those
-// of prune::prune_structured() and of the writers; InvalidArgument for flags that have no effect together.
+// Prunes whole units of a network (written as ONNX or package) or of a language model (Hugging Face
+// folder or GGUF). Errors: those of prune::prune_structured() and of the writers; InvalidArgument
+// for flags that have no effect together.
 void prune_units(const PruneFlags& flags);
 
 // What the ways of pruning a language model share.
-calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model, const PruneFlags& flags);
-// Before hours of work, not after them. Errors: Unsupported for a package, by the output's name; those of the writers for a place that
-// cannot be written.
+calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model,
+                                        const PruneFlags& flags);
+// Before hours of work, not after them. Errors: Unsupported for a package, by the output's name;
+// those of the writers for a place that cannot be written.
 void check_language_model_output(const PruneFlags& flags);
 void write_language_model(const import::LanguageModel& model, const std::string& output);
 

@@ -130,7 +130,9 @@ calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model,
 void check_language_model_output(const PruneFlags& flags) {
   const std::string extension = std::filesystem::path(flags.output).extension().string();
   if (extension == ".plk" || extension == ".onnx" || extension == ".safetensors") {
-    fail(ErrorCode::kUnsupported, "[prune] '{}': a pruned language model is written as a .gguf file or a Hugging Face folder{}",
+    fail(ErrorCode::kUnsupported,
+         "[prune] '{}': a pruned language model is written as a .gguf file or a Hugging Face "
+         "folder{}",
          flags.output, extension == ".plk" ? "; 'packlight quantize' makes packages of those" : "");
   }
   if (extension == ".gguf") {
