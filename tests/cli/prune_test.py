@@ -115,6 +115,54 @@ class Prune(command.CommandTest):
             self.skipTest("scripts/fetch_ocr fetches the network")
         self.fail_with("prune", path, "-o", self.out(), "--method", "2:4", needles=["network"])
 
+    def test_units_of_a_network(self):
+        """What is left is smaller, is what the report says, and is the same to ONNX Runtime as to us."""
+        import onnxruntime
+
+        network, small = self.folder / "lenet5.onnx", self.folder / "small.onnx"
+        self.succeed("create", "lenet5", "-o", network)
+        groups = self.succeed_json("inspect", network, "--groups")
+        self.assertTrue(any(g["blocked"] is None and g["units"] == 120 for g in groups))
+        x = np.random.default_rng(0).random((40, 1, 28, 28), dtype=np.float32)
+        np.save(self.folder / "x.npy", x)
+        for flags in (("--criterion", "l1", "--repair", "none", "--ratio", 0.4),
+                      ("--data", self.folder / "x.npy", "--target-macs", "250K"),
+                      ("--criterion", "random", "--data", self.folder / "x.npy", "--target-params", 30000, "--spread", "uniform")):
+            report = self.succeed_json("prune", network, "-o", small, "--method", "structured", *flags)
+            self.assertLess(report["after"]["parameters"], report["before"]["parameters"])
+            inspected = self.succeed_json("inspect", small, "--input-shape", "1,1,28,28")
+            self.assertEqual(inspected["parameters"], report["after"]["parameters"])
+            self.assertEqual(inspected["macs"], report["after"]["macs"])
+            self.succeed("run", small, "--input", self.folder / "x.npy", "-o", self.folder / "y.npy")
+            session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
+            theirs = session.run(None, {session.get_inputs()[0].name: x})[0]
+            self.assertLess(np.abs(np.load(self.folder / "y.npy") - theirs).max(), 1e-4 * np.ptp(theirs) + 1e-6)
+        bad = lambda *flags, needles: self.fail_with("prune", network, "-o", self.folder / "bad.onnx", "--method", "structured", *flags, needles=needles)
+        for ratio in ("0", "1", "-0.5", "nan"):
+            bad("--ratio", ratio, "--criterion", "l1", "--repair", "none", needles=["ratio", ratio])
+        bad("--criterion", "l1", "--repair", "none", needles=["--ratio", "--target-macs"])
+        bad("--ratio", 0.5, needles=["--data"])
+        bad("--ratio", 0.5, "--criterion", "l1", "--repair", "none", "--data", self.folder / "x.npy", needles=["--data", "without effect"])
+        bad("--target-params", 10, "--criterion", "l1", "--repair", "none", needles=["cannot be reached"])
+        bad("--ratio", 0.5, "--criterion", "l1", "--repair", "none", "--protect", "nothing*", needles=["nothing*"])
+        bad("--ratio", 0.5, "--criterion", "wrong", "--repair", "none", needles=["wrong", "l1"])
+        bad("--ratio", 0.5, "--calib", self.text, needles=["--calib", "language model"])
+
+    def test_units_of_a_language_model(self):
+        """Sizes that differ from layer to layer go through every format, and to the device."""
+        report = self.prune("--method", "structured", "--ratio", 0.3, "--calib", self.text, "--keep-multiple", 8)
+        self.assertLess(report["after"]["parameters"], report["before"]["parameters"])
+        config = json.loads((self.out() / "config.json").read_text())
+        self.assertEqual(config["intermediate_size"] if isinstance(config["intermediate_size"], list) else 2 * [config["intermediate_size"]],
+                         [g["kept"] for g in report["groups"] if g["kind"] == "channels"])
+        original = self.succeed_json("eval", self.out(), "--text", self.text, "--ctx", 64)
+        self.succeed("export", self.out(), "--format", "gguf", "-o", self.folder / "small.gguf")
+        again = self.succeed_json("eval", self.folder / "small.gguf", "--text", self.text, "--ctx", 64)
+        self.assertEqual(original["perplexity"], again["perplexity"])
+        self.succeed("quantize", self.out(), "-o", self.folder / "small.plk", "--scheme", "int8", "--scale", "absmax")
+        packed = self.succeed_json("eval", self.folder / "small.plk", "--text", self.text, "--ctx", 64)
+        self.assertLess(abs(packed["perplexity"] / original["perplexity"] - 1), 0.02)
+
     def test_interrupted(self):
         """Ctrl-C leaves an earlier output as it was, and nothing beside it."""
         self.prune("--method", "2:4", "--criterion", "magnitude")
