@@ -183,10 +183,34 @@ TEST(DecoderConfigHfTest, RoundTrips) {
   }
 }
 
-TEST(DecoderConfigHfTest, PerLayerSizesNeedGguf) {
+// transformers has no class for it, so it must not take it for one that it knows.
+TEST(DecoderConfigHfTest, SizesByLayerHaveATypeOfTheirOwn) {
   DecoderConfig c = from_hf(llama_json());
   c.ffn_size[1] = 80;
-  expect_error(ErrorCode::kUnsupported, {"FFN size", "GGUF"}, [&] { decoder_config_to_hf(c); });
+  const Json json = decoder_config_to_hf(c);
+  EXPECT_EQ(json.at("model_type"), "packlight_llama");
+  EXPECT_EQ(json.at("intermediate_size"), Json(c.ffn_size));
+  const DecoderConfig again = from_hf(json);
+  EXPECT_EQ(again.ffn_size, c.ffn_size);
+  EXPECT_EQ(again.heads, c.heads);
+  EXPECT_EQ(again.kv_heads, c.kv_heads);
+  EXPECT_EQ(again.family, "llama");
+  for (const char* key : {"intermediate_size", "num_attention_heads", "num_key_value_heads"}) {
+    Json bad = json;
+    bad[key] = {64};  // one entry for all layers
+    expect_error(ErrorCode::kCorrupt, {key, "1 entries"}, [&] { from_hf(bad); });
+    bad[key] = Json::array({64, "many"});
+    expect_error(ErrorCode::kCorrupt, {key}, [&] { from_hf(bad); });
+  }
+  Json bad = json;
+  bad.erase("head_dim");
+  expect_error(ErrorCode::kCorrupt, {"head_dim"}, [&] { from_hf(bad); });
+  bad = json;
+  bad["model_type"] = "packlight_gemma";
+  expect_error(ErrorCode::kUnsupported, {"gemma"}, [&] { from_hf(bad); });
+  bad = without(json, "architectures");
+  bad["model_type"] = "llama";  // lists are not for it
+  expect_error(ErrorCode::kCorrupt, {"num_attention_heads"}, [&] { from_hf(bad); });
 }
 
 // A GGUF file in memory: metadata, and tensors of zeros.
@@ -267,7 +291,7 @@ TEST(DecoderConfigGgufTest, Refusals) {
   };
   const ErrorCode unsupported = ErrorCode::kUnsupported, corrupt = ErrorCode::kCorrupt;
   refuse(unsupported, "general.architecture", {std::string("gemma3")},
-         {"model.gguf", "gemma3", "llama, qwen2"});
+         {"model.gguf", "gemma3", "llama, deci, qwen2"});
   refuse(unsupported, "llama.expert_count", {uint32_t{8}}, {"expert_count"});
   refuse(unsupported, "llama.attention.scale", {0.5f}, {"attention.scale"});
   refuse(unsupported, "llama.rope.scaling.type", {std::string("yarn")}, {"yarn"});
