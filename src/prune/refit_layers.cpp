@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
-#include <unordered_set>
 
 #include "base/fail.h"
 #include "base/interrupt.h"
@@ -127,8 +126,7 @@ class Refit {
 
   std::optional<RefitReport> layer(NodeId id, const LayerMatrix& before) {
     const ValueId weight = before.weight_value();
-    if (!refitted_.insert(weight).second)
-      return std::nullopt;  // shared: fitted where it runs first
+    if (!reads_alone(id, weight)) return std::nullopt;
     const auto after = LayerMatrix::of(cut_, id);
     const at::Tensor w_exact = before.matrix(dense(original_, weight)),
                      w = after->matrix(dense(cut_, weight));
@@ -152,6 +150,25 @@ class Refit {
       fail(ErrorCode::kInternal, "[prune.refit] layer '{}': its inputs are not finite",
            cut_.node(id).name);
     return solve(id, *after, w.to(at::kDouble), sums);
+  }
+
+  // Whether nobody but this layer, or the Transpose in front of it, reads a weight: one that is
+  // shared (a head that is the embedding as well) cannot be fitted for one reader alone.
+  bool reads_alone(NodeId id, ValueId weight) const {
+    int readers = 0;
+    ValueId read = weight;
+    for (NodeId other = 0; other < static_cast<NodeId>(original_.nodes().size()); ++other) {
+      const Node& node = original_.node(other);
+      const auto times = std::count(node.inputs.begin(), node.inputs.end(), weight);
+      readers += static_cast<int>(times);
+      if (times > 0 && other != id) read = node.outputs[0];
+    }
+    if (readers != 1) return false;
+    if (read == weight) return true;
+    readers = 0;
+    for (const Node& node : original_.nodes())
+      readers += static_cast<int>(std::count(node.inputs.begin(), node.inputs.end(), read));
+    return readers == 1;
   }
 
   std::vector<int64_t> kept_outputs(const LayerMatrix& matrix, ValueId weight) const {
@@ -231,7 +248,6 @@ class Refit {
   const graph::Coupling::Removed& removed_;
   const RefitOptions& options_;
   calib::ValueStream exact_, pruned_;
-  std::unordered_set<ValueId> refitted_;
   NodeId done_ = 0;
 };
 

@@ -110,6 +110,22 @@ TEST(PruneStructured, WhatIsLeftOfAGroupIsAMultiple) {
   EXPECT_EQ(report.groups[0].kept, 4);
 }
 
+TEST(PruneStructured, AHeadThatIsTheEmbeddingIsNotFitted) {
+  import::LanguageModel model = test::tiny_model(test::tiny_config());
+  const auto table = [&] {
+    return exec::dense_weight(
+        *model.graph.value(*model.graph.find("model.embed_tokens.weight")).weight);
+  };
+  const at::Tensor before = table().clone();
+  const at::Tensor ids = at::remainder(at::arange(64, at::kLong) * 11, 40).reshape({2, 32});
+  const at::Tensor positions = at::arange(32, at::kLong).expand({2, 32}).contiguous();
+  StructuredOptions options = quiet_options();
+  options.selection.target.ratio = 0.3;
+  prune_structured(model.graph, *make_unit_criterion("obs", 1),
+                   {{{model.graph.inputs[0], ids}, {model.graph.inputs[1], positions}}}, options);
+  EXPECT_TRUE(at::equal(table(), before));
+}
+
 TEST(PruneStructured, LanguageModelsLoseNeuronsAndHeadsAndTheirFilesSaySo) {
   import::LanguageModel model = test::tiny_model(test::tiny_config());
   std::vector<exec::Values> batches(1);
