@@ -193,8 +193,10 @@ class Corrector {
     set(inserted_[index].scales, codes.scales);
     if (bits < 8) return;
     const ValueId id = *uncorrected_.find(inserted_[index].codes);
-    for (NodeId node = 0; node < static_cast<NodeId>(uncorrected_.nodes().size()); ++node)
-      if (uncorrected_.node(node).inputs[0] == id) uncorrected_.node(node).attributes.erase("bits");
+    for (NodeId node = 0; node < static_cast<NodeId>(uncorrected_.nodes().size()); ++node) {
+      const std::vector<ValueId>& inputs = uncorrected_.node(node).inputs;
+      if (!inputs.empty() && inputs[0] == id) uncorrected_.node(node).attributes.erase("bits");
+    }
   }
 
   void learn_rounding(size_t index) {

@@ -185,6 +185,8 @@ class Smoother {
     if (id < 0 || rank < 2 || axis < 0) return false;
     const Node& node = graph_.node(id);
     if (!node.domain.empty() || node.outputs.size() != 1) return false;
+    const bool pools = node.op.find("Pool") != std::string::npos;
+    if (pools && axis != 1) return false;  // a window mixes the other axes
     if (homogeneous.count(node.op) != 0)
       return uses_[node.inputs[0]] == 1 && take_in(node.inputs[0], factors, rank, axis);
     if (node.op == "Conv" || node.op == "Gemm" || node.op == "MatMul")
