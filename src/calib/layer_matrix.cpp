@@ -111,6 +111,12 @@ int64_t LayerMatrix::positions(const at::Tensor& x) const {
   return count;
 }
 
+at::Tensor LayerMatrix::even_positions(const at::Tensor& x, int64_t most) const {
+  const int64_t count = positions(x);
+  if (count <= most) return at::arange(count, at::kLong);
+  return at::div(at::arange(most, at::kLong) * count, most, "floor");
+}
+
 // A view [batch, stops..., channels, kernel...] of the padded input.
 at::Tensor LayerMatrix::windows(const at::Tensor& x) const {
   const std::vector<int64_t> kernel(shape_.begin() + 2, shape_.end());

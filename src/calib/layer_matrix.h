@@ -40,6 +40,8 @@ class LayerMatrix {
   int64_t positions(const at::Tensor& x) const;
   // Those of the input at `indices` (I64, below positions()): [groups, indices, k].
   at::Tensor rows(const at::Tensor& x, const at::Tensor& indices) const;
+  // Indices of at most `most` positions of an input, evenly spread over them.
+  at::Tensor even_positions(const at::Tensor& x, int64_t most) const;
 
  private:
   enum class Form { kConvolution, kTransposed, kLinear };

@@ -148,10 +148,12 @@ void read_tokens(const GgufFile& file, DecoderConfig& c) {
   c.eos_tokens.erase(std::unique(c.eos_tokens.begin(), c.eos_tokens.end()), c.eos_tokens.end());
 }
 
+bool is_uniform(const std::vector<int64_t>& list) {
+  return std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) == list.end();
+}
+
 GgufValue per_layer_value(const std::vector<int64_t>& list) {
-  if (std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) == list.end()) {
-    return {static_cast<uint32_t>(list.front())};
-  }
+  if (is_uniform(list)) return {static_cast<uint32_t>(list.front())};
   return {std::vector<int32_t>(list.begin(), list.end())};
 }
 
@@ -194,9 +196,6 @@ DecoderConfig decoder_config_from_gguf(const GgufFile& file) {
 }
 
 std::vector<std::pair<std::string, GgufValue>> decoder_config_to_gguf(const DecoderConfig& c) {
-  const auto is_uniform = [](const std::vector<int64_t>& list) {
-    return std::adjacent_find(list.begin(), list.end(), std::not_equal_to<>()) == list.end();
-  };
   const bool by_layer = !is_uniform(c.ffn_size) || !is_uniform(c.heads) || !is_uniform(c.kv_heads);
   if (by_layer && (c.family == "qwen2" || c.sliding_window > 0)) {
     fail(ErrorCode::kUnsupported,

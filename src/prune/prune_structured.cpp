@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/progress.h"
+#include "calib/second_moment.h"
 #include "graph/cost.h"
 
 namespace packlight::prune {
@@ -56,11 +57,10 @@ std::vector<size_t> open_groups(const Graph& graph, const Coupling& coupling,
   return open;
 }
 
-// Sums of a consumer's inputs.
+// Moments of a consumer's inputs.
 struct Moments {
-  at::Tensor second, sum;
-  int64_t rows = 0;
-  int waiting = 0;  // groups that are not ranked yet
+  calib::SecondMoment second, first;  // first: with ones
+  int waiting = 0;                    // groups that are not ranked yet
 };
 
 class Ranker {
@@ -118,21 +118,11 @@ class Ranker {
     for (size_t batch = 0; batch < stream.batches(); ++batch) {
       exec::Values live = stream.run(batch, id);
       const at::Tensor x = live.at(graph_.node(id).inputs[0]);
-      const int64_t positions = matrix->positions(x), most = options_.rows;
-      at::Tensor at = at::arange(std::min(positions, most), at::kLong);
-      if (positions > most) at = at::div(at * positions, most, "floor");
-      const at::Tensor rows = matrix->rows(x, at)[0];
-      const at::Tensor second = rows.t().matmul(rows).to(at::kDouble),
-                       sum = rows.sum(0).to(at::kDouble);
-      moments.second = moments.second.defined() ? moments.second + second : second;
-      moments.sum = moments.sum.defined() ? moments.sum + sum : sum;
-      moments.rows += rows.size(0);
+      const at::Tensor rows = matrix->rows(x, matrix->even_positions(x, options_.rows))[0];
+      moments.second.add(rows, rows);
+      moments.first.add(at::ones({rows.size(0), 1}), rows);
       stream.put(batch, std::move(live));
     }
-    if (moments.rows == 0 || !at::isfinite(moments.second).all().item<bool>())
-      fail(ErrorCode::kInvalidArgument,
-           "[prune] layer '{}': its inputs on the calibration data are {}", graph_.node(id).name,
-           moments.rows == 0 ? "none" : "not finite");
   }
 
   void rank(size_t i) {
@@ -140,8 +130,8 @@ class Ranker {
     for (const Consumer& consumer : consumers_[i]) {
       const auto it = moments_.find(consumer.node);
       if (it == moments_.end()) break;
-      const auto rows = static_cast<double>(it->second.rows);
-      moments.push_back({it->second.second / rows, it->second.sum / rows});
+      const std::string& layer = graph_.node(consumer.node).name;
+      moments.push_back({it->second.second.mean(layer), it->second.first.mean(layer).squeeze(0)});
     }
     const GroupEvidence evidence{graph_, coupling_.groups()[candidates_[i].group], consumers_[i],
                                  moments};

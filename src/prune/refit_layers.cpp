@@ -55,11 +55,6 @@ struct Sums {
   }
 };
 
-at::Tensor even_indices(int64_t count, int64_t most) {
-  if (count <= most) return at::arange(count, at::kLong);
-  return at::div(at::arange(most, at::kLong) * count, most, "floor");
-}
-
 bool has_bias(const Graph& graph, const Node& node, int64_t outputs) {
   if (node.inputs.size() < 3 || node.inputs[2] == graph::kNone || node.op == "MatMul") return false;
   const auto& weight = graph.value(node.inputs[2]).weight;
@@ -137,7 +132,7 @@ class Refit {
     bool same = w_exact.sizes() == w.sizes();
     inputs_of(id, [&](const at::Tensor& exact, const at::Tensor& pruned) {
       same = same && at::equal(exact, pruned);
-      const at::Tensor at = even_indices(before.positions(exact), options_.rows);
+      const at::Tensor at = before.even_positions(exact, options_.rows);
       const at::Tensor all =
           before.rows(exact, at).bmm(w_exact.transpose(1, 2));  // [groups, rows, outputs]
       const at::Tensor wanted =
