@@ -183,16 +183,18 @@ StructuredReport prune_structured(Graph& graph, const UnitCriterion& criterion,
     return graph::total_cost(sizes);
   };
   const Selection selection = select_units(coupling, candidates, cost, options.selection);
-  Graph cut = coupling.cut(graph, selection.removed);
+  Graph pruned = graph;
   StructuredReport report{
       selection.before, selection.after, report_of(coupling, open, selection.removed), {}};
   if (options.refit) {
     RefitOptions refitting = options.refitting;
     refitting.quiet = options.quiet;
-    report.layers = refit_layers(graph, cut, coupling, selection.removed, batches, refitting);
+    if (getenv("PL_DRIFT")) refitting.undo_drift = atof(getenv("PL_DRIFT"));
+    report.layers = refit_layers(graph, pruned, coupling, selection.removed, batches, refitting);
   }
-  cut.remove_unused();
-  graph = std::move(cut);
+  pruned = coupling.cut(pruned, selection.removed);
+  pruned.remove_unused();
+  graph = std::move(pruned);
   return report;
 }
 

@@ -23,23 +23,31 @@ using graph::NodeId;
 using graph::ValueId;
 
 // Sums over rows of a layer's inputs x [groups, rows, k] and wanted outputs y [groups, rows,
-// outputs].
+// outputs], without its bias.
 struct Sums {
-  at::Tensor xx, xy, x,
-      y;  // F64 [groups, k, k], [groups, k, outputs], [groups, k], [groups, outputs]
+  // F64 [groups, k, k], [groups, k, outputs], [groups, k], [groups, outputs]
+  at::Tensor xx, xy, x, y;
   double yy = 0;
   int64_t rows = 0;
 
-  void add(const at::Tensor& inputs, const at::Tensor& wanted) {
-    const auto sum = [&](at::Tensor& into, const at::Tensor& some) {
-      into = into.defined() ? into + some.to(at::kDouble) : some.to(at::kDouble);
-    };
+  static void sum(at::Tensor& into, const at::Tensor& some) {
+    into = into.defined() ? into.add_(some) : some.to(at::kDouble);
+  }
+  void add_inputs(const at::Tensor& inputs) {
     sum(xx, inputs.transpose(1, 2).bmm(inputs));
-    sum(xy, inputs.transpose(1, 2).bmm(wanted));
     sum(x, inputs.sum(1));
-    sum(y, wanted.sum(1));
-    yy += wanted.to(at::kDouble).square().sum().item<double>();
     rows += inputs.size(1);
+  }
+  void add_wanted(const at::Tensor& inputs, const at::Tensor& wanted) {
+    sum(xy, inputs.transpose(1, 2).bmm(wanted));
+    sum(y, wanted.sum(1));
+    yy += wanted.square().sum(at::kDouble).item<double>();
+  }
+  // Where the outputs of the same inputs are wanted.
+  void want_outputs_of(const at::Tensor& w) {
+    xy = xx.bmm(w.transpose(1, 2));
+    y = w.bmm(x.unsqueeze(2)).squeeze(2);
+    yy = (xy.transpose(1, 2) * w).sum().item<double>();
   }
   // Takes the means out: what a bias can make up for.
   void centre() {
@@ -47,6 +55,11 @@ struct Sums {
     xx = xx - x.unsqueeze(2) * x.unsqueeze(1) / n;
     xy = xy - x.unsqueeze(2) * y.unsqueeze(1) / n;
     yy -= (y.square().sum() / n).item<double>();
+  }
+  void keep(const at::Tensor& columns) {
+    xx = xx.index_select(1, columns).index_select(2, columns);
+    xy = xy.index_select(1, columns);
+    x = x.index_select(1, columns);
   }
   // sum |y - x w^T|^2, w [groups, outputs, k]
   double error(const at::Tensor& w) const {
@@ -65,16 +78,22 @@ bool has_bias(const Graph& graph, const Node& node, int64_t outputs) {
 
 class Refit {
  public:
-  Refit(const Graph& original, Graph& cut, const graph::Coupling& coupling,
-        const graph::Coupling::Removed& removed, std::vector<exec::Values> batches,
+  Refit(const Graph& original, Graph& pruned, const graph::Coupling& coupling,
+        const graph::Coupling::Removed& removed, const std::vector<exec::Values>& batches,
         const RefitOptions& options)
       : original_(original),
-        cut_(cut),
+        graph_(pruned),
         coupling_(coupling),
         removed_(removed),
         options_(options),
-        exact_(original, batches, options.stream),
-        pruned_(cut, std::move(batches), options.stream) {}
+        masked_(coupling.none()),
+        pruned_(pruned, batches, options.stream) {
+    mask();
+    const bool normalizes =
+        std::any_of(original.nodes().begin(), original.nodes().end(),
+                    [](const Node& node) { return node.op == "BatchNormalization"; });
+    if (options.undo_drift > 0 || normalizes) exact_.emplace(original, batches, options.stream);
+  }
 
   std::vector<RefitReport> run() {
     const auto nodes = static_cast<NodeId>(original_.nodes().size());
@@ -94,57 +113,92 @@ class Refit {
   }
 
  private:
-  // Calls use(x of the original, x of the pruned) for each batch, both before node `id`.
+  // Calls use(x of the original, x of the pruned) for each batch, both before node `id`. Without
+  // drift to undo, the first is the second.
   template <class Use>
   void inputs_of(NodeId id, const Use& use) {
-    for (size_t batch = 0; batch < exact_.batches(); ++batch) {
-      exec::Values of_exact = exact_.run(batch, id), of_pruned = pruned_.run(batch, id);
-      const ValueId input = original_.node(id).inputs[0];
-      const auto exact = of_exact.find(input), pruned = of_pruned.find(input);
-      if (exact != of_exact.end() && pruned != of_pruned.end()) use(exact->second, pruned->second);
-      exact_.put(batch, std::move(of_exact));
+    const ValueId input = original_.node(id).inputs[0];
+    for (size_t batch = 0; batch < pruned_.batches(); ++batch) {
+      exec::Values of_pruned = pruned_.run(batch, id), of_exact;
+      if (exact_) of_exact = exact_->run(batch, id);
+      const exec::Values& wanted = exact_ ? of_exact : of_pruned;
+      if (wanted.contains(input) && of_pruned.contains(input))
+        use(wanted.at(input), of_pruned.at(input));
+      if (exact_) exact_->put(batch, std::move(of_exact));
       pruned_.put(batch, std::move(of_pruned));
     }
-    exact_.release_weights(std::max<NodeId>(0, done_), id);
-    pruned_.release_weights(std::max<NodeId>(0, done_), id);
+    if (exact_) exact_->release_weights(done_, id);
+    pruned_.release_weights(done_, id);
     done_ = id;
   }
 
-  std::vector<int64_t> kept(ValueId weight, int axis) const {
-    return kept_indices(coupling_, removed_, weight, axis,
-                        (*original_.value(weight).shape)[axis].value);
+  // What goes of a residual stream must be zero from the beginning: normalizations see it.
+  void mask() {
+    for (size_t g = 0; g < removed_.size(); ++g) {
+      const graph::Group& group = coupling_.groups()[g];
+      if (group.kind == graph::GroupKind::kWidth && !removed_[g].empty()) masked_[g] = removed_[g];
+    }
+    for (ValueId id = 0; id < static_cast<ValueId>(original_.values().size()); ++id) {
+      if (!original_.value(id).weight) continue;
+      at::Tensor dense;
+      for (int axis = 0; axis < static_cast<int>(original_.value(id).shape->size()); ++axis) {
+        const at::Tensor gone = masked_indices(id, axis);
+        if (gone.numel() == 0) continue;
+        if (!dense.defined()) dense = Refit::dense(original_, id).clone();
+        dense.index_fill_(axis, gone, 0);
+      }
+      if (dense.defined())
+        graph_.value(id).weight = dense.to(graph::to_scalar_type(graph_.value(id).type));
+    }
+  }
+  at::Tensor masked_indices(ValueId weight, int axis) const {
+    const int64_t size = (*original_.value(weight).shape)[axis].value;
+    const std::vector<int64_t> kept = kept_indices(coupling_, masked_, weight, axis, size);
+    if (static_cast<int64_t>(kept.size()) == size) return at::empty({0}, at::kLong);
+    at::Tensor gone = at::ones({size}, at::kBool);
+    gone.index_fill_(0, at::tensor(kept, at::kLong), false);
+    return gone.nonzero().squeeze(1);
   }
 
-  at::Tensor dense(const Graph& graph, ValueId id) const {
+  static at::Tensor dense(const Graph& graph, ValueId id) {
     return exec::dense_weight(*graph.value(id).weight);
   }
 
-  std::optional<RefitReport> layer(NodeId id, const LayerMatrix& before) {
-    const ValueId weight = before.weight_value();
+  // Columns of a layer's matrix whose inputs stay.
+  at::Tensor kept_columns(const LayerMatrix& matrix) const {
+    const ValueId weight = matrix.weight_value();
+    if (matrix.groups() > 1) return at::arange(matrix.inner(), at::kLong);
+    const int64_t size = (*original_.value(weight).shape)[matrix.in_axis()].value;
+    const at::Tensor inputs = at::tensor(
+        kept_indices(coupling_, removed_, weight, matrix.in_axis(), size), at::kLong);
+    const int64_t each = matrix.columns_per_input();
+    return (inputs.unsqueeze(1) * each + at::arange(each, at::kLong)).reshape({-1});
+  }
+
+  std::optional<RefitReport> layer(NodeId id, const LayerMatrix& matrix) {
+    const ValueId weight = matrix.weight_value();
     if (!reads_alone(id, weight)) return std::nullopt;
-    const auto after = LayerMatrix::of(cut_, id);
-    const at::Tensor w_exact = before.matrix(dense(original_, weight)),
-                     w = after->matrix(dense(cut_, weight));
-    // Which outputs are left, as indices of [groups * outputs] columns.
-    const at::Tensor outputs = at::tensor(kept_outputs(before, weight), at::kLong);
-    const int64_t groups = after->groups();
+    const at::Tensor columns = kept_columns(matrix);
+    const bool loses = columns.numel() < matrix.inner();
+    if (!loses && options_.undo_drift == 0) return std::nullopt;
+    const at::Tensor w = matrix.matrix(dense(original_, weight));
     Sums sums;
-    bool same = w_exact.sizes() == w.sizes();
+    bool same = true;
     inputs_of(id, [&](const at::Tensor& exact, const at::Tensor& pruned) {
+      const at::Tensor at = matrix.even_positions(pruned, options_.rows);
+      const at::Tensor x = matrix.rows(pruned, at);
+      sums.add_inputs(x);
+      if (options_.undo_drift == 0) return;
       same = same && at::equal(exact, pruned);
-      const at::Tensor at = before.even_positions(exact, options_.rows);
-      const at::Tensor all =
-          before.rows(exact, at).bmm(w_exact.transpose(1, 2));  // [groups, rows, outputs]
-      const at::Tensor wanted =
-          all.transpose(0, 1).reshape({at.numel(), -1}).index_select(1, outputs);
-      sums.add(after->rows(pruned, at),
-               wanted.reshape({at.numel(), groups, -1}).transpose(0, 1).contiguous());
+      const at::Tensor wanted = at::lerp(x, matrix.rows(exact, at), options_.undo_drift);
+      sums.add_wanted(x, wanted.bmm(w.transpose(1, 2)));
     });
-    if (same || sums.rows == 0) return std::nullopt;
+    if ((same && !loses) || sums.rows == 0) return std::nullopt;
+    if (options_.undo_drift == 0) sums.want_outputs_of(w.to(at::kDouble));
     if (!std::isfinite(sums.yy) || !at::isfinite(sums.xx).all().item<bool>())
       fail(ErrorCode::kInternal, "[prune.refit] layer '{}': its inputs are not finite",
-           cut_.node(id).name);
-    return solve(id, *after, w.to(at::kDouble), sums);
+           graph_.node(id).name);
+    return solve(id, matrix, w.to(at::kDouble), columns, sums);
   }
 
   // Whether nobody but this layer, or the Transpose in front of it, reads a weight: one that is
@@ -166,19 +220,12 @@ class Refit {
     return readers == 1;
   }
 
-  std::vector<int64_t> kept_outputs(const LayerMatrix& matrix, ValueId weight) const {
-    const std::vector<int64_t> outputs = kept(weight, matrix.out_axis());
-    const int64_t each = matrix.rows_per_output();
-    std::vector<int64_t> columns;
-    for (const int64_t output : outputs) {
-      for (int64_t i = 0; i < each; ++i) columns.push_back(output * each + i);
-    }
-    return columns;
-  }
-
-  RefitReport solve(NodeId id, const LayerMatrix& matrix, const at::Tensor& w, Sums& sums) {
-    const Node& node = cut_.node(id);
-    const bool bias = has_bias(cut_, node, w.size(0) * w.size(1));
+  RefitReport solve(NodeId id, const LayerMatrix& matrix, const at::Tensor& all,
+                    const at::Tensor& columns, Sums& sums) {
+    const Node& node = graph_.node(id);
+    const bool bias = has_bias(graph_, node, all.size(0) * all.size(1));
+    const at::Tensor w = all.index_select(2, columns);
+    sums.keep(columns);
     const at::Tensor x_mean = sums.x / static_cast<double>(sums.rows),
                      y_mean = sums.y / static_cast<double>(sums.rows);
     if (bias) sums.centre();
@@ -190,31 +237,45 @@ class Refit {
     const at::Tensor fitted =
         w + at::cholesky_solve(wrong, at::linalg_cholesky(damped)).transpose(1, 2);
     if (bias) {
-      auto& stored = std::get<at::Tensor>(*cut_.value(node.inputs[2]).weight);
+      auto& stored = std::get<at::Tensor>(*graph_.value(node.inputs[2]).weight);
       const at::Tensor rest =
           y_mean - fitted.bmm(x_mean.unsqueeze(2)).squeeze(2);  // [groups, outputs]
       stored = stored + rest.reshape({-1}).to(stored.scalar_type());
     }
-    graph::Weight& stored = *cut_.value(matrix.weight_value()).weight;
-    const at::ScalarType type = graph::to_scalar_type(cut_.value(matrix.weight_value()).type);
-    stored = matrix.weight(fitted.to(at::kFloat)).to(type);
+    const at::Tensor whole = at::zeros_like(all).index_copy_(2, columns, fitted);
+    graph::Weight& stored = *graph_.value(matrix.weight_value()).weight;
+    const at::ScalarType type = graph::to_scalar_type(graph_.value(matrix.weight_value()).type);
+    const at::Tensor result = matrix.weight(whole.to(at::kFloat)).contiguous();
+    result.index_fill_(matrix.out_axis(), masked_indices(matrix.weight_value(), matrix.out_axis()),
+                       0);
+    stored = result.to(type);
+    replace_transposed(id, matrix.weight_value());
     return {node.name, before, sums.error(fitted) / power};
+  }
+
+  // A Transpose between weight and layer has run already, with the weight that was.
+  void replace_transposed(NodeId id, ValueId weight) {
+    const ValueId read = original_.node(id).inputs[1];
+    if (read == weight) return;
+    for (size_t batch = 0; batch < pruned_.batches(); ++batch) {
+      exec::Values live = pruned_.run(batch, id);
+      live.at(read) = dense(graph_, weight).t();
+      pruned_.put(batch, std::move(live));
+    }
   }
 
   // y = (x - mean) / sqrt(var + eps): the new mean and variance are the old ones moved as x has.
   void normalization(NodeId id) {
-    const Node& node = cut_.node(id);
+    const Node& node = graph_.node(id);
     at::Tensor sums[2], squares[2];
     int64_t count = 0;
     bool same = true;
-    const ValueId weight = original_.node(id).inputs[1];
-    const at::Tensor channels = at::tensor(kept(weight, 0), at::kLong);
     inputs_of(id, [&](const at::Tensor& exact, const at::Tensor& pruned) {
       same = same && at::equal(exact, pruned);
-      const at::Tensor both[2] = {exact.index_select(1, channels), pruned};
+      const at::Tensor both[2] = {exact, pruned};
       for (int i = 0; i < 2; ++i) {
         const at::Tensor x =
-            both[i].to(at::kDouble).transpose(0, 1).reshape({channels.numel(), -1});
+            both[i].to(at::kDouble).transpose(0, 1).reshape({both[i].size(1), -1});
         if (i == 0) count += x.size(1);
         sums[i] = sums[i].defined() ? sums[i] + x.sum(1) : x.sum(1);
         squares[i] = squares[i].defined() ? squares[i] + x.square().sum(1) : x.square().sum(1);
@@ -225,8 +286,8 @@ class Refit {
     const at::Tensor mean[2] = {sums[0] / n, sums[1] / n};
     const at::Tensor var[2] = {(squares[0] / n - mean[0].square()).clamp_min(0),
                                (squares[1] / n - mean[1].square()).clamp_min(0)};
-    auto& running_mean = std::get<at::Tensor>(*cut_.value(node.inputs[3]).weight);
-    auto& running_var = std::get<at::Tensor>(*cut_.value(node.inputs[4]).weight);
+    auto& running_mean = std::get<at::Tensor>(*graph_.value(node.inputs[3]).weight);
+    auto& running_var = std::get<at::Tensor>(*graph_.value(node.inputs[4]).weight);
     const double epsilon = node.number("epsilon", 1e-5);
     const at::Tensor ratio = ((var[1] + epsilon) / (var[0] + epsilon)).clamp(1e-3, 1e3);
     // The distance of the running mean from the original's mean grows with the deviation.
@@ -238,11 +299,13 @@ class Refit {
   }
 
   const Graph& original_;
-  Graph& cut_;
+  Graph& graph_;
   const graph::Coupling& coupling_;
   const graph::Coupling::Removed& removed_;
   const RefitOptions& options_;
-  calib::ValueStream exact_, pruned_;
+  graph::Coupling::Removed masked_;
+  std::optional<calib::ValueStream> exact_;
+  calib::ValueStream pruned_;
   NodeId done_ = 0;
 };
 
@@ -273,12 +336,12 @@ std::vector<int64_t> kept_indices(const graph::Coupling& coupling,
   return kept;
 }
 
-std::vector<RefitReport> refit_layers(const Graph& original, Graph& cut,
+std::vector<RefitReport> refit_layers(const Graph& original, Graph& pruned,
                                       const graph::Coupling& coupling,
                                       const graph::Coupling::Removed& removed,
-                                      std::vector<exec::Values> batches,
+                                      const std::vector<exec::Values>& batches,
                                       const RefitOptions& options) {
-  return Refit(original, cut, coupling, removed, std::move(batches), options).run();
+  return Refit(original, pruned, coupling, removed, batches, options).run();
 }
 
 }  // namespace packlight::prune

@@ -11,37 +11,38 @@
 namespace packlight::prune {
 
 struct RefitOptions {
-  double damping =
-      0.01;  // share of the mean square of the inputs: how strongly weights keep to what they were
-  int64_t rows =
-      16384;  // positions of a batch's inputs that a layer looks at, at most, spread evenly
+  // Share of the mean square of the inputs: how strongly weights keep to what they were.
+  double damping = 0.01;
+  // Positions of a batch's inputs that a layer looks at, at most, spread evenly.
+  int64_t rows = 16384;
+  // Share of what pruning earlier layers changed that a layer is fitted to undo, 0 to 1: 0 fits
+  // only layers that lose inputs, to what they would have computed with them.
+  double undo_drift = 1;
   calib::ValueStreamOptions stream = {};
   bool quiet = false;  // no progress bar
 };
 
 struct RefitReport {
   std::string layer;
-  double before = 0,
-         after =
-             0;  // mean square of the outputs' difference to the original's, relative to their own
+  // Mean square of the outputs' difference to those wanted, relative to their own.
+  double before = 0, after = 0;
 };
 
-// Fits what is left of each layer to what the original computes, in the order they run: layer by
-// layer, with x the inputs that the network pruned and refitted so far gives it, y the original's
-// outputs that are left,
-//   w' = w + (y - x w^T)^T x (x^T x + damping mean(diag) I)^-1, and the bias by the mean that
-//   remains.
-// A BatchNormalization takes up what has changed of its inputs' mean and variance.
-// `cut`: coupling.cut(original, removed); its weights change. `batches`: inputs of both, by value
-// id. Layers whose inputs and weights are those of the original stay as they are. Memory: one
-// layer's x^T x, and the values alive between two nodes of both graphs, for all batches. Source:
-// least-squares reconstruction as in arXiv:2302.04089 (ZipLM) and arXiv:2501.09412 (FASP); differs:
-// inputs are those of the pruned network, targets the original's. Errors: those of exec; Internal
-// for activations that are not finite.
-std::vector<RefitReport> refit_layers(const graph::Graph& original, graph::Graph& cut,
+// Makes the layers of `pruned`, a copy of `original`, do without `removed`, one after the other in
+// the order they run: weights of columns that go become zero, those of the columns S that stay
+//   w'_S = w_S + (y - x_S w_S^T)^T x_S (x_S^T x_S + damping mean(diag) I)^-1,
+//   y = (x + undo_drift (x_original - x)) w^T,
+// with x the inputs that the layers fitted so far give; the bias by the mean that remains. A
+// BatchNormalization takes up what has changed of its inputs' mean and variance. Afterwards
+// coupling.cut(pruned, removed) computes what `pruned` does. Layers whose weights others read, too,
+// stay as they are. `batches`: inputs by value id. Memory: one layer's x^T x, and the values alive
+// between two nodes, of one graph or (undo_drift above 0, normalizations) of both, for all batches.
+// Source: least-squares reconstruction as in arXiv:2302.04089 (ZipLM) and arXiv:2501.09412 (FASP).
+// Errors: those of exec; Internal for activations that are not finite.
+std::vector<RefitReport> refit_layers(const graph::Graph& original, graph::Graph& pruned,
                                       const graph::Coupling& coupling,
                                       const graph::Coupling::Removed& removed,
-                                      std::vector<exec::Values> batches,
+                                      const std::vector<exec::Values>& batches,
                                       const RefitOptions& options);
 
 // The indices of an axis of a weight that stay.
