@@ -130,10 +130,10 @@ at::Tensor LayerMatrix::windows(const at::Tensor& x) const {
   return view.movedim(1, 1 + axes);
 }
 
-at::Tensor LayerMatrix::rows(const at::Tensor& x, const at::Tensor& indices) const {
-  if (form_ == Form::kLinear) return x.reshape({-1, inner_}).index_select(0, indices).unsqueeze(0);
-  const at::Tensor view = form_ == Form::kTransposed ? x.movedim(1, -1) : windows(x);
-  const int64_t axes = x.dim() - 2;
+// Positions of a view [batch, positions along each spatial axis..., elements...]: [groups, indices,
+// elements of a group].
+at::Tensor LayerMatrix::pick(const at::Tensor& view, const at::Tensor& indices) const {
+  const auto axes = static_cast<int64_t>(shape_.size()) - 2;
   // The flat index of a position -> one index for batch and each spatial axis.
   c10::List<c10::optional<at::Tensor>> at_each;
   std::vector<at::Tensor> parts(axes + 1);
@@ -143,8 +143,26 @@ at::Tensor LayerMatrix::rows(const at::Tensor& x, const at::Tensor& indices) con
     left = at::div(left, view.size(i), "floor");
   }
   for (const at::Tensor& part : parts) at_each.push_back(part);
-  const at::Tensor picked = at::index(view, at_each);  // [indices, channels, kernel...]
-  return picked.reshape({indices.numel(), groups_, inner_}).transpose(0, 1).contiguous();
+  const at::Tensor picked = at::index(view, at_each);
+  return picked.reshape({indices.numel(), groups_, -1}).transpose(0, 1).contiguous();
+}
+
+at::Tensor LayerMatrix::rows(const at::Tensor& x, const at::Tensor& indices) const {
+  if (form_ == Form::kLinear) return x.reshape({-1, inner_}).index_select(0, indices).unsqueeze(0);
+  return pick(form_ == Form::kTransposed ? x.movedim(1, -1) : windows(x), indices);
+}
+
+at::Tensor LayerMatrix::output_rows(const at::Tensor& y, const at::Tensor& indices) const {
+  if (form_ == Form::kLinear)
+    return y.reshape({-1, y.size(-1)}).index_select(0, indices).unsqueeze(0);
+  if (form_ == Form::kConvolution) return pick(y.movedim(1, -1), indices);
+  // Each position of the input has made a window of its own.
+  const auto axes = static_cast<int64_t>(shape_.size()) - 2;
+  std::vector<int64_t> strides = node_.integers("strides");
+  if (strides.empty()) strides.assign(axes, 1);
+  at::Tensor view = y;
+  for (int64_t i = 0; i < axes; ++i) view = view.unfold(2 + i, shape_[2 + i], strides[i]);
+  return pick(view.movedim(1, 1 + axes), indices);
 }
 
 }  // namespace packlight::calib

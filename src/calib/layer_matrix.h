@@ -40,6 +40,8 @@ class LayerMatrix {
   int64_t positions(const at::Tensor& x) const;
   // Those of the input at `indices` (I64, below positions()): [groups, indices, k].
   at::Tensor rows(const at::Tensor& x, const at::Tensor& indices) const;
+  // Those of the output (or of its gradient): [groups, indices, outputs].
+  at::Tensor output_rows(const at::Tensor& y, const at::Tensor& indices) const;
   // Indices of at most `most` positions of an input, evenly spread over them.
   at::Tensor even_positions(const at::Tensor& x, int64_t most) const;
 
@@ -47,6 +49,7 @@ class LayerMatrix {
   enum class Form { kConvolution, kTransposed, kLinear };
   explicit LayerMatrix(const graph::Node& node) : node_(node) {}
   at::Tensor windows(const at::Tensor& x) const;
+  at::Tensor pick(const at::Tensor& view, const at::Tensor& indices) const;
 
   graph::Node node_;
   graph::ValueId weight_value_ = graph::kNone;

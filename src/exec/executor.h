@@ -57,6 +57,9 @@ class Executor {
   // Never drops this value while nodes run: it is wanted afterwards, like a graph output.
   void keep(graph::ValueId id);
 
+  // Whether autograd records nodes from now on, as ExecOptions::gradients.
+  void record_gradients(bool record) { options_.gradients = record; }
+
   // Uses `tensor` for a weight from now on (training, trial quantization).
   void set_parameter(graph::ValueId weight, at::Tensor tensor);
 

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "calib/second_moment.h"
 #include "graph/cost.h"
+#include "prune/reader_gradients.h"
 
 namespace packlight::prune {
 namespace {
@@ -74,30 +75,50 @@ class Ranker {
     }
   }
 
-  std::vector<Candidate> without_data() {
-    for (size_t i = 0; i < candidates_.size(); ++i) rank(i);
+  std::vector<Candidate> run(const std::vector<exec::Values>& batches) {
+    const EvidenceNeeds needs = criterion_.needs();
+    if (needs.any()) find_readers();
+    if (needs.gradients) take_gradients(batches, needs.next_tokens);
+    if (needs.moments) {
+      rank_layer_by_layer(batches);
+    } else {
+      for (size_t i = 0; i < candidates_.size(); ++i) rank(i);
+    }
     return std::move(candidates_);
   }
 
-  // Layer by layer; a group is ranked as soon as all that read it have been seen.
-  std::vector<Candidate> with_data(const std::vector<exec::Values>& batches) {
-    std::map<NodeId, std::vector<size_t>> readers;  // node -> candidates
+ private:
+  void find_readers() {
     for (size_t i = 0; i < candidates_.size(); ++i) {
-      for (const Consumer& consumer : consumers_[i]) {
-        readers[consumer.node].push_back(i);
-        ++moments_[consumer.node].waiting;
-      }
+      for (const Consumer& consumer : consumers_[i]) readers_[consumer.node].push_back(i);
       if (consumers_[i].empty())
         fail(ErrorCode::kInvalidArgument,
              "[prune] group '{}' has no reader that criterion {} can look at: --protect it, or "
              "take another criterion",
              coupling_.groups()[candidates_[i].group].name, criterion_.name());
     }
+  }
+
+  void take_gradients(const std::vector<exec::Values>& batches, bool next_tokens) {
+    std::vector<NodeId> nodes;
+    for (const auto& [node, waiting] : readers_) nodes.push_back(node);
+    const bool tokens = options_.is_language_model;
+    const GradientProbe probe = tokens && next_tokens
+                                    ? next_token_probe(graph_)
+                                    : curvature_probe(graph_, tokens, options_.seed);
+    gradients_ = reader_gradients(graph_, nodes, batches, probe,
+                                  {options_.rows, tokens ? 1 : 0, options_.quiet});
+  }
+
+  // A group is ranked as soon as all that read it have been seen.
+  void rank_layer_by_layer(const std::vector<exec::Values>& batches) {
+    for (const auto& [node, waiting] : readers_)
+      moments_[node].waiting = static_cast<int>(waiting.size());
     calib::ValueStream stream(graph_, batches, options_.refitting.stream);
-    base::Progress progress("Ranking units", readers.size());
+    base::Progress progress("Ranking units", readers_.size());
     progress.set_quiet(options_.quiet);
     NodeId done = 0;
-    for (const auto& [node, waiting] : readers) {
+    for (const auto& [node, waiting] : readers_) {
       observe(stream, node);
       stream.release_weights(done, node);
       done = node;
@@ -108,10 +129,8 @@ class Ranker {
       }
       progress.advance();
     }
-    return std::move(candidates_);
   }
 
- private:
   void observe(calib::ValueStream& stream, NodeId id) {
     const auto matrix = calib::LayerMatrix::of(graph_, id);
     Moments& moments = moments_[id];
@@ -127,15 +146,17 @@ class Ranker {
 
   void rank(size_t i) {
     std::vector<InputMoments> moments;
+    std::vector<ReaderGradient> gradients;
     for (const Consumer& consumer : consumers_[i]) {
-      const auto it = moments_.find(consumer.node);
-      if (it == moments_.end()) break;
       const std::string& layer = graph_.node(consumer.node).name;
-      moments.push_back({it->second.second.mean(layer), it->second.first.mean(layer).squeeze(0)});
+      if (const auto it = moments_.find(consumer.node); it != moments_.end())
+        moments.push_back(
+            {it->second.second.mean(layer), it->second.first.mean(layer).squeeze(0)});
+      if (const auto it = gradients_.find(consumer.node); it != gradients_.end())
+        gradients.push_back(it->second);
     }
-    const GroupEvidence evidence{graph_, coupling_.groups()[candidates_[i].group], consumers_[i],
-                                 moments};
-    candidates_[i].ranking = criterion_.rank(evidence);
+    const Group& group = coupling_.groups()[candidates_[i].group];
+    candidates_[i].ranking = criterion_.rank({graph_, group, consumers_[i], moments, gradients});
     for (const Consumer& consumer : consumers_[i]) {
       const auto it = moments_.find(consumer.node);
       if (it != moments_.end() && --it->second.waiting == 0) moments_.erase(it);
@@ -148,7 +169,9 @@ class Ranker {
   const StructuredOptions& options_;
   std::vector<std::vector<Consumer>> consumers_;
   std::vector<Candidate> candidates_;
+  std::map<NodeId, std::vector<size_t>> readers_;  // node -> candidates
   std::map<NodeId, Moments> moments_;
+  std::map<NodeId, ReaderGradient> gradients_;
 };
 
 std::vector<GroupReport> report_of(const Coupling& coupling, const std::vector<size_t>& open,
@@ -167,16 +190,15 @@ std::vector<GroupReport> report_of(const Coupling& coupling, const std::vector<s
 StructuredReport prune_structured(Graph& graph, const UnitCriterion& criterion,
                                   const std::vector<exec::Values>& batches,
                                   const StructuredOptions& options) {
-  const bool needs_data = criterion.needs_calibration() || options.refit;
+  const bool needs_data = criterion.needs().any() || options.refit;
   if (needs_data && batches.empty())
     fail(ErrorCode::kInvalidArgument,
          "[prune] criterion {}{} looks at calibration data, and there is none", criterion.name(),
          options.refit ? " with refitting" : "");
   const Coupling coupling(graph);
   const std::vector<size_t> open = open_groups(graph, coupling, options);
-  Ranker ranker(graph, coupling, open, criterion, options);
   const std::vector<Candidate> candidates =
-      criterion.needs_calibration() ? ranker.with_data(batches) : ranker.without_data();
+      Ranker(graph, coupling, open, criterion, options).run(batches);
   const auto cost = [&](const Coupling::Removed& removed) {
     Graph sizes = coupling.cut(graph, removed, true);
     graph::bind_input_shapes(sizes, options.input_shapes);
@@ -189,7 +211,6 @@ StructuredReport prune_structured(Graph& graph, const UnitCriterion& criterion,
   if (options.refit) {
     RefitOptions refitting = options.refitting;
     refitting.quiet = options.quiet;
-    if (getenv("PL_DRIFT")) refitting.undo_drift = atof(getenv("PL_DRIFT"));
     report.layers = refit_layers(graph, pruned, coupling, selection.removed, batches, refitting);
   }
   pruned = coupling.cut(pruned, selection.removed);

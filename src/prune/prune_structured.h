@@ -24,6 +24,9 @@ struct StructuredOptions {
   int64_t rows = 16384;  // positions of a batch's inputs that a criterion looks at, at most
   // The sizes of inputs that multiply-accumulates are counted for (graph::bind_input_shapes()).
   std::map<std::string, std::vector<int64_t>> input_shapes;
+  // Outputs are logits over tokens: what gradients are taken of (reader_gradients.h).
+  bool is_language_model = false;
+  uint64_t seed = 0;  // of what gradients are taken of
   bool quiet = false;
 };
 

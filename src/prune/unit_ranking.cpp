@@ -54,8 +54,8 @@ std::vector<Consumer> consumers_of(const graph::Graph& graph, const graph::Group
 }
 
 const std::vector<std::string>& unit_criterion_names() {
-  static const std::vector<std::string> names = {"obs", "flap", "wanda", "l1",
-                                                 "l2",  "bn",   "random"};
+  static const std::vector<std::string> names = {"obs", "kfac", "taylor", "fisher", "flap",
+                                                 "wanda", "l1", "l2", "bn", "random"};
   return names;
 }
 
@@ -66,6 +66,9 @@ std::unique_ptr<UnitCriterion> make_unit_criterion(std::string_view name, uint64
   if (name == "random") return random_units(seed);
   if (name == "wanda") return wanda_units();
   if (name == "flap") return fluctuation();
+  if (name == "taylor") return taylor();
+  if (name == "fisher") return fisher();
+  if (name == "kfac") return loss_curvature(0.01);
   if (name == "obs") return reconstruction_error(0.01);
   fail(ErrorCode::kInvalidArgument, "[prune] criterion '{}' is none of {} for whole units", name,
        fmt::join(unit_criterion_names(), ", "));

@@ -38,12 +38,29 @@ struct InputMoments {
   at::Tensor mean;    // F64 [k]
 };
 
+// What a loss's gradients g at a consumer's outputs say of it (reader_gradients.h).
+struct ReaderGradient {
+  at::Tensor second;         // F64 [outputs, outputs]: mean over positions of g g^T
+  at::Tensor contributions;  // F64 [samples, k]: sum over positions of x_c (g w)_c, which is both
+                             // input times its gradient and, summed, weight times its gradient
+};
+
 // What a criterion knows of a group.
 struct GroupEvidence {
   const graph::Graph& graph;
   const graph::Group& group;
   const std::vector<Consumer>& consumers;
-  const std::vector<InputMoments>& moments;  // beside consumers; empty without calibration
+  const std::vector<InputMoments>& moments;      // beside consumers, if asked for
+  const std::vector<ReaderGradient>& gradients;  // beside consumers, if asked for
+};
+
+// What calibration has to find out.
+struct EvidenceNeeds {
+  bool moments = false;
+  bool gradients = false;
+  bool next_tokens = false;  // of the loss of tokens that come next, where there are such; else of
+                             // the model's own distribution (curvature_probe())
+  bool any() const { return moments || gradients; }
 };
 
 // How much it costs to remove units. One paper each.
@@ -51,7 +68,7 @@ class UnitCriterion {
  public:
   virtual ~UnitCriterion() = default;
   virtual std::string_view name() const = 0;
-  virtual bool needs_calibration() const = 0;
+  virtual EvidenceNeeds needs() const = 0;
   virtual Ranking rank(const GroupEvidence& evidence) const = 0;
 };
 
@@ -73,8 +90,18 @@ std::unique_ptr<UnitCriterion> fluctuation();
 // before have left. Source: Hassibi and Stork 1993; for structures Kurtic et al., arXiv:2302.04089
 // (ZipLM).
 std::unique_ptr<UnitCriterion> reconstruction_error(double damping);
+// The same, each output weighed by what it matters to the loss: the readers' output error e is taken
+// as e^T G e / 2, G the gradients' covariance; comparable between layers. Source: van der Ouderaa et
+// al., arXiv:2312.17244 (LLM Surgeon), for the weights of the readers.
+std::unique_ptr<UnitCriterion> loss_curvature(double damping);
+// |sum of weight times gradient| of a unit, the mean over samples. Source: Molchanov et al.,
+// arXiv:1611.06440, Ma et al., arXiv:2305.11627 (LLM-Pruner).
+std::unique_ptr<UnitCriterion> taylor();
+// Mean over samples of the square of the gradient by a factor of the unit. Source: Kwon et al.,
+// arXiv:2204.09656.
+std::unique_ptr<UnitCriterion> fisher();
 
-// "l1", "l2", "bn", "random", "wanda", "flap", "obs". Errors: InvalidArgument naming the known
+// By the names of unit_criterion_names(). Errors: InvalidArgument naming the known
 // ones.
 std::unique_ptr<UnitCriterion> make_unit_criterion(std::string_view name, uint64_t seed);
 const std::vector<std::string>& unit_criterion_names();

@@ -15,61 +15,98 @@ namespace {
 // inverse of its Hessian over the columns that stay (rows and columns of the others are zero).
 class Reader {
  public:
-  Reader(const GroupEvidence& evidence, size_t index, double damping)
+  Reader(const GroupEvidence& evidence, size_t index, double damping, bool by_loss)
       : columns_(evidence.consumers[index].columns) {
     const Consumer& reader = evidence.consumers[index];
     const at::Tensor dense =
         exec::dense_weight(*evidence.graph.value(reader.matrix.weight_value()).weight);
     weight_ = reader.matrix.matrix(dense)[0].to(at::kDouble);
     at::Tensor hessian = evidence.moments[index].second.clone();
-    const double power = (weight_.matmul(hessian) * weight_).sum().item<double>();
-    scale_ = power > 0 ? 1 / power : 0;
+    if (by_loss) {
+      weight_ = weigh_outputs(evidence.gradients[index].second, weight_);
+      scale_ = 0.5;
+    } else {
+      const double power = (weight_.matmul(hessian) * weight_).sum().item<double>();
+      scale_ = power > 0 ? 1 / power : 0;
+    }
     const double mean = hessian.diagonal().mean().item<double>();
     hessian.diagonal().add_(mean > 0 ? damping * mean : 1);
     inverse_ = at::cholesky_inverse(at::linalg_cholesky(hessian));
+    place_ = at::arange(weight_.size(1), at::kLong);
+    gone_ = at::zeros({weight_.size(1)}, at::kBool);
   }
 
-  // [units]: tr(w_B [H^-1]_BB^-1 w_B^T), B the columns of a unit; relative to the outputs.
+  // Outputs in which the loss is the sum of squares: L^T w with G = L L^T.
+  static at::Tensor weigh_outputs(const at::Tensor& covariance, const at::Tensor& weight) {
+    at::Tensor damped = covariance.clone();
+    const double mean = damped.diagonal().mean().item<double>();
+    damped.diagonal().add_(mean > 0 ? kOutputDamping * mean : 1);
+    return at::linalg_cholesky(damped).t().matmul(weight);
+  }
+
+  // [units]: tr(w_B [H^-1]_BB^-1 w_B^T), B the columns of a unit; relative to the outputs. Of units
+  // that are gone: anything.
   at::Tensor scores() const {
-    if (columns_.size(1) == 1) {
-      const at::Tensor columns = columns_.squeeze(1);
-      const at::Tensor power = weight_.square().sum(0).index_select(0, columns);
-      return power / inverse_.diagonal().index_select(0, columns) * scale_;
+    const at::Tensor places = place_.index({columns_}), columns = places.clamp_min(0);
+    if (columns.size(1) == 1) {
+      const at::Tensor each = columns.squeeze(1);
+      const at::Tensor power = at::linalg_vector_norm(weight_, 2, at::IntArrayRef{0}).square();
+      return power.index_select(0, each) / inverse_.diagonal().index_select(0, each) * scale_;
     }
-    const at::Tensor blocks =
-        inverse_.index({columns_.unsqueeze(2), columns_.unsqueeze(1)});  // [units, b, b]
-    const at::Tensor w = weight_.t().contiguous().index({columns_});     // [units, b, out]
+    at::Tensor blocks =
+        inverse_.index({columns.unsqueeze(2), columns.unsqueeze(1)});  // [units, b, b]
+    const at::Tensor is_gone = places.select(1, 0).lt(0).reshape({-1, 1, 1});
+    blocks = at::where(is_gone, at::eye(columns.size(1), at::kDouble), blocks);
+    const at::Tensor w = weight_.t().contiguous().index({columns});    // [units, b, out]
     return (at::linalg_solve(blocks, w) * w).sum({1, 2}) * scale_;
   }
 
   void remove(const at::Tensor& units) {
-    const at::Tensor b = columns_.index_select(0, units).reshape({-1});
+    const at::Tensor b = place_.index({columns_.index_select(0, units).reshape({-1})});
     const at::Tensor rows = inverse_.index_select(0, b);  // [b, k]
     const at::Tensor solved = at::linalg_solve(rows.index_select(1, b), rows);
-    weight_ -= weight_.index_select(1, b).matmul(solved);
-    inverse_ -= rows.t().matmul(solved);
+    weight_.addmm_(weight_.index_select(1, b), solved, 1, -1);
+    inverse_.addmm_(rows.t(), solved, 1, -1);
     weight_.index_fill_(1, b, 0);
     inverse_.index_fill_(0, b, 0);
     inverse_.index_fill_(1, b, 0);
     inverse_.diagonal().index_fill_(0, b,
                                     1);  // so that it can be solved; the weights there are zero
+    gone_.index_fill_(0, b, true);
+    if (gone_.sum().item<int64_t>() * 8 > gone_.numel()) compact();
   }
 
  private:
+  // Drops the columns that are gone: what is left costs the square of its share.
+  void compact() {
+    const at::Tensor stay = at::logical_not(gone_).nonzero().squeeze(1);
+    if (stay.numel() == 0) return;
+    weight_ = weight_.index_select(1, stay);
+    inverse_ = inverse_.index_select(0, stay).index_select(1, stay);
+    const at::Tensor moved = at::full({gone_.numel()}, -1, at::kLong);
+    moved.index_copy_(0, stay, at::arange(stay.numel(), at::kLong));
+    place_ = at::where(place_.lt(0), place_, moved.index({place_.clamp_min(0)}));
+    gone_ = at::zeros({stay.numel()}, at::kBool);
+  }
+
+  // Share of the mean that is added to the diagonal of G, of which there are few samples.
+  static constexpr double kOutputDamping = 0.1;
   at::Tensor columns_, weight_, inverse_;
+  // Where a column is in weight_ and inverse_, -1: nowhere any more; whether one there is gone.
+  at::Tensor place_, gone_;
   double scale_ = 0;
 };
 
 class ReconstructionError : public UnitCriterion {
  public:
-  explicit ReconstructionError(double damping) : damping_(damping) {}
-  std::string_view name() const override { return "obs"; }
-  bool needs_calibration() const override { return true; }
+  ReconstructionError(double damping, bool by_loss) : damping_(damping), by_loss_(by_loss) {}
+  std::string_view name() const override { return by_loss_ ? "kfac" : "obs"; }
+  EvidenceNeeds needs() const override { return {.moments = true, .gradients = by_loss_}; }
 
   Ranking rank(const GroupEvidence& evidence) const override {
     std::vector<Reader> readers;
     for (size_t i = 0; i < evidence.consumers.size(); ++i)
-      readers.emplace_back(evidence, i, damping_);
+      readers.emplace_back(evidence, i, damping_, by_loss_);
     const graph::Group& group = evidence.group;
     const int64_t of_one = group.parent < 0 ? group.units : group.per_parent;
     std::vector<bool> gone(group.units, false);
@@ -117,12 +154,16 @@ class ReconstructionError : public UnitCriterion {
   }
 
   double damping_;
+  bool by_loss_;
 };
 
 }  // namespace
 
 std::unique_ptr<UnitCriterion> reconstruction_error(double damping) {
-  return std::make_unique<ReconstructionError>(damping);
+  return std::make_unique<ReconstructionError>(damping, false);
+}
+std::unique_ptr<UnitCriterion> loss_curvature(double damping) {
+  return std::make_unique<ReconstructionError>(damping, true);
 }
 
 }  // namespace packlight::prune

@@ -31,7 +31,7 @@ class WeightNorm : public UnitCriterion {
  public:
   explicit WeightNorm(int order) : order_(order) {}
   std::string_view name() const override { return order_ == 1 ? "l1" : "l2"; }
-  bool needs_calibration() const override { return false; }
+  EvidenceNeeds needs() const override { return {}; }
   Ranking rank(const GroupEvidence& evidence) const override {
     at::Tensor sum = at::zeros({evidence.group.units}, at::kDouble);
     for (const graph::GroupSlot& slot : evidence.group.slots) {
@@ -51,7 +51,7 @@ class WeightNorm : public UnitCriterion {
 class BatchNormScale : public UnitCriterion {
  public:
   std::string_view name() const override { return "bn"; }
-  bool needs_calibration() const override { return false; }
+  EvidenceNeeds needs() const override { return {}; }
   Ranking rank(const GroupEvidence& evidence) const override {
     std::set<graph::ValueId> scales;
     for (const graph::Node& node : evidence.graph.nodes()) {
@@ -77,7 +77,7 @@ class RandomUnits : public UnitCriterion {
  public:
   explicit RandomUnits(uint64_t seed) : seed_(seed) {}
   std::string_view name() const override { return "random"; }
-  bool needs_calibration() const override { return false; }
+  EvidenceNeeds needs() const override { return {}; }
   Ranking rank(const GroupEvidence& evidence) const override {
     const uint64_t seed = base::hash64(std::as_bytes(std::span(evidence.group.name))) + seed_;
     auto generator = at::detail::createCPUGenerator(seed);
@@ -108,7 +108,7 @@ Ranking rank_contributions(const GroupEvidence& evidence, const Contribution& co
 class WandaUnits : public UnitCriterion {
  public:
   std::string_view name() const override { return "wanda"; }
-  bool needs_calibration() const override { return true; }
+  EvidenceNeeds needs() const override { return {.moments = true}; }
   Ranking rank(const GroupEvidence& evidence) const override {
     return rank_contributions(evidence, [](const at::Tensor& power, const InputMoments& moments) {
       return power * moments.second.diagonal();
@@ -119,7 +119,7 @@ class WandaUnits : public UnitCriterion {
 class Fluctuation : public UnitCriterion {
  public:
   std::string_view name() const override { return "flap"; }
-  bool needs_calibration() const override { return true; }
+  EvidenceNeeds needs() const override { return {.moments = true}; }
   Ranking rank(const GroupEvidence& evidence) const override {
     return rank_contributions(evidence, [](const at::Tensor& power, const InputMoments& moments) {
       return power * (moments.second.diagonal() - moments.mean.square()).clamp_min(0);
@@ -127,8 +127,44 @@ class Fluctuation : public UnitCriterion {
   }
 };
 
+// A score from what the units do to the loss, [samples, units].
+template <class Score>
+Ranking rank_effects(const GroupEvidence& evidence, const Score& score) {
+  at::Tensor sum;
+  for (size_t i = 0; i < evidence.consumers.size(); ++i) {
+    const at::Tensor& columns = evidence.consumers[i].columns;
+    const at::Tensor each = evidence.gradients[i]
+                                .contributions.index_select(1, columns.reshape({-1}))
+                                .reshape({-1, columns.size(0), columns.size(1)})
+                                .sum(2);
+    sum = sum.defined() ? sum + each : each;
+  }
+  return rank_by_scores(evidence.group, to_vector(score(sum)));
+}
+
+class Taylor : public UnitCriterion {
+ public:
+  std::string_view name() const override { return "taylor"; }
+  EvidenceNeeds needs() const override { return {.gradients = true, .next_tokens = true}; }
+  Ranking rank(const GroupEvidence& evidence) const override {
+    return rank_effects(evidence, [](const at::Tensor& effects) { return effects.abs().mean(0); });
+  }
+};
+
+class Fisher : public UnitCriterion {
+ public:
+  std::string_view name() const override { return "fisher"; }
+  EvidenceNeeds needs() const override { return {.gradients = true}; }
+  Ranking rank(const GroupEvidence& evidence) const override {
+    return rank_effects(evidence,
+                        [](const at::Tensor& effects) { return effects.square().mean(0); });
+  }
+};
+
 }  // namespace
 
+std::unique_ptr<UnitCriterion> taylor() { return std::make_unique<Taylor>(); }
+std::unique_ptr<UnitCriterion> fisher() { return std::make_unique<Fisher>(); }
 std::unique_ptr<UnitCriterion> weight_norm(int order) {
   return std::make_unique<WeightNorm>(order);
 }

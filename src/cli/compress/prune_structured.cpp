@@ -25,6 +25,7 @@ using graph::GroupKind;
 using Clock = std::chrono::steady_clock::time_point;
 
 constexpr int64_t kBatchTokens = 2048;  // run together
+constexpr double kDrift = 0;            // undone, unless asked for
 
 std::vector<GroupKind> kinds_of(const std::string& method) {
   if (method == "ffn") return {GroupKind::kChannels};
@@ -58,6 +59,8 @@ prune::StructuredOptions options_of(const PruneFlags& flags) {
   options.kinds = kinds_of(flags.method);
   options.protect = flags.protect;
   options.refit = flags.repair != "none";
+  options.seed = static_cast<uint64_t>(flags.seed);
+  options.refitting.damping = flags.damping;
   options.refitting.stream.max_ram_bytes = flags.max_ram_bytes;
   const auto folder = std::filesystem::path(flags.output).parent_path();
   if (!folder.empty()) options.refitting.stream.spill_folder = folder;
@@ -127,7 +130,7 @@ std::map<std::string, std::vector<int64_t>> usual_shapes(const graph::Graph& gra
 
 void check_data(const PruneFlags& flags, const prune::UnitCriterion& criterion,
                 const prune::StructuredOptions& options, bool none, const char* flag) {
-  const bool needed = criterion.needs_calibration() || options.refit;
+  const bool needed = criterion.needs().any() || options.refit;
   if (needed == !none) return;
   if (needed) {
     fail(ErrorCode::kInvalidArgument,
@@ -158,10 +161,11 @@ void report(const PruneFlags& flags, Clock start, const prune::StructuredReport&
 void prune_network(const PruneFlags& flags) {
   const Clock start = std::chrono::steady_clock::now();
   prune::StructuredOptions options = options_of(flags);
+  options.refitting.undo_drift = flags.undo_drift.value_or(1);
   const auto criterion =
       prune::make_unit_criterion(flags.criterion, static_cast<uint64_t>(flags.seed));
   const bool as_package = is_package_name(flags.output, "prune"),
-             needs_data = criterion->needs_calibration() || options.refit;
+             needs_data = criterion->needs().any() || options.refit;
   import::OnnxNetwork network = load_network(flags.model);
   prune::simplify_for_pruning(network.graph);
   std::vector<exec::Values> batches;
@@ -185,12 +189,14 @@ void prune_language_model_units(const PruneFlags& flags) {
   const Clock start = std::chrono::steady_clock::now();
   check_language_model_output(flags);
   prune::StructuredOptions options = options_of(flags);
+  options.is_language_model = true;
+  options.refitting.undo_drift = flags.undo_drift.value_or(kDrift);
   const auto criterion =
       prune::make_unit_criterion(flags.criterion, static_cast<uint64_t>(flags.seed));
   check_data(flags, *criterion, options, flags.calib.empty(), "--calib");
   import::LanguageModel model = import::load_language_model(flags.model);
   std::vector<exec::Values> batches;
-  if (criterion->needs_calibration() || options.refit)
+  if (criterion->needs().any() || options.refit)
     batches = calib::token_values(model.graph, pruning_tokens(model, flags), kBatchTokens);
   for (const graph::ValueId id : model.graph.inputs)
     options.input_shapes[model.graph.value(id).name] = {1, 1};
