@@ -62,7 +62,8 @@ TEST(PruneStructured, OneOfTwoTwinsGoesFirstAndTheOtherMakesUpForIt) {
 }
 
 TEST(PruneStructured, RefittingLeavesLessErrorThanTheWeightsThatWereThere) {
-  for (const char* criterion : {"obs", "flap", "wanda", "l1", "l2", "random"}) {
+  for (const std::string& criterion : unit_criterion_names()) {
+    if (criterion == "bn") continue;
     double error[2];
     for (const bool refit : {false, true}) {
       TwinNet net;
@@ -75,6 +76,30 @@ TEST(PruneStructured, RefittingLeavesLessErrorThanTheWeightsThatWereThere) {
       error[refit] = (net.run(net.graph, x) - net.run(original, x)).square().mean().item<double>();
     }
     EXPECT_LT(error[1], 0.7 * error[0]) << criterion;
+  }
+}
+
+// Of two neurons that weigh as much, one reaches the output through a factor of 0.01.
+TEST(PruneStructured, GradientsSeeWhatComesBehindTheReaders) {
+  for (const char* criterion : {"kfac", "fisher", "obs"}) {
+    SmallNet net;
+    at::Tensor a = noise({4, 6}, 1);
+    const ValueId hidden = net.op("Relu", {net.op("MatMul", {net.input("x", {std::string("n"), 6}),
+                                                             net.constant(a.t().contiguous())})});
+    // Outputs 0 and 1 read neurons 0 and 1, outputs 2 and 3 neurons 2 and 3.
+    at::Tensor b = at::eye(4), scale = at::tensor({1.0F, 1.0F, 0.01F, 0.01F});
+    net.returns({net.op("Mul", {net.op("MatMul", {hidden, net.constant(b)}), net.constant(scale)})});
+    StructuredOptions options = quiet_options();
+    options.selection.target.parameters = graph::total_cost(net.graph).parameters - 20;
+    options.refit = false;
+    std::vector<exec::Values> batches;
+    for (int i = 0; i < 4; ++i) batches.push_back({{net.graph.inputs[0], noise({64, 6}, 10 + i)}});
+    const Coupling coupling(net.graph);
+    const graph::Graph original = net.graph;
+    prune_structured(net.graph, *make_unit_criterion(criterion, 1), batches, options);
+    const at::Tensor left = exec::dense_weight(*net.graph.value(*net.graph.find("w0")).weight);
+    const bool kept_what_matters = at::equal(left, a.t().narrow(1, 0, 2));
+    EXPECT_EQ(kept_what_matters, std::string_view(criterion) != "obs") << criterion;
   }
 }
 
