@@ -70,6 +70,7 @@ int main(int argc, char** argv) {
   cli::add_train(app);
   cli::add_probe(app);
   cli::add_prune(app);
+  cli::add_finetune(app);
 #endif
   cli::add_run(app);
   cli::add_bench(app);

@@ -46,6 +46,7 @@ void add_create(CLI::App& app);
 void add_train(CLI::App& app);
 void add_probe(CLI::App& app);
 void add_prune(CLI::App& app);
+void add_finetune(CLI::App& app);
 
 // The graph of a model in its text form, for `inspect --graph`.
 std::string graph_text(const std::filesystem::path& model);

@@ -16,7 +16,8 @@ struct Name {
 };
 constexpr std::array kNames = {Name{"cross-entropy", LossKind::kCrossEntropy},
                                Name{"mse", LossKind::kMse}, Name{"kl", LossKind::kKl},
-                               Name{"ctc", LossKind::kCtc}};
+                               Name{"ctc", LossKind::kCtc},
+                               Name{"next-token", LossKind::kNextToken}};
 
 void check_classes(const at::Tensor& labels, int64_t classes) {
   if (labels.numel() == 0) return;
@@ -65,6 +66,24 @@ at::Tensor ctc(const LossOptions& options, const at::Tensor& output, const Targe
                       at::Reduction::Mean, /*zero_infinity=*/true);
 }
 
+constexpr int64_t kNotAsked = -100;
+
+at::Tensor next_token(const at::Tensor& output, const at::Tensor& tokens) {
+  if (output.dim() != 3 || tokens.dim() != 2 || tokens.size(0) != output.size(0) ||
+      tokens.size(1) != output.size(1) || tokens.size(1) < 2) {
+    fail(ErrorCode::kInvalidArgument,
+         "[train] the loss of tokens that come next takes an output [batch, time, tokens] and "
+         "tokens [batch, time] of 2 or more; they have [{}] and [{}]",
+         fmt::join(output.sizes().begin(), output.sizes().end(), ", "),
+         fmt::join(tokens.sizes().begin(), tokens.sizes().end(), ", "));
+  }
+  const int64_t last = output.size(1) - 1, classes = output.size(2);
+  const at::Tensor next = tokens.narrow(1, 1, last).reshape({-1});
+  check_classes(next.masked_select(next.ne(kNotAsked)), classes);
+  return at::cross_entropy_loss(output.narrow(1, 0, last).reshape({-1, classes}), next, {},
+                                at::Reduction::Mean, kNotAsked);
+}
+
 }  // namespace
 
 LossKind parse_loss(std::string_view name) {
@@ -99,6 +118,8 @@ at::Tensor loss(const LossOptions& options, const at::Tensor& output, const Targ
       return kl_divergence(options, output, target);
     case LossKind::kCtc:
       return ctc(options, output, target);
+    case LossKind::kNextToken:
+      return next_token(output, target.values);
   }
   fail(ErrorCode::kInternal, "[train] unknown loss");
 }

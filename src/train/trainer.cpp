@@ -31,6 +31,15 @@ void check(const TrainOptions& o) {
        o.loss.label_smoothing, "from 0 to below 1");
 }
 
+void refuse_recomputing(const graph::Graph& graph) {
+  for (const graph::Node& node : graph.nodes()) {
+    if (node.op == "BatchNormalization" || node.op == "Dropout")
+      fail(ErrorCode::kUnsupported,
+           "[train] node '{}' ({}) would see every batch twice when activations are computed again",
+           node.name, node.op);
+  }
+}
+
 at::Generator& dropout_generator() {
   static at::Generator generator = at::detail::getDefaultCPUGenerator();
   return generator;
@@ -74,18 +83,23 @@ Trainer::Trainer(graph::Graph& graph, const TrainOptions& options,
       leaf.register_hook([factor](const at::Tensor& gradient) { return gradient * factor; });
     (parameter.decays ? decaying : others).push_back(leaf);
     if (options.ema_decay > 0) averages_.push_back(leaf.detach().clone());
+    masks_.push_back(graph.value(parameter.value).zeros ? leaf.detach().ne(0) : at::Tensor());
     leaves_.push_back(std::move(leaf));
   }
   if (options.ema_decay > 0) {
     for (const auto& [id, tensor] : statistics_.values()) average_statistics_[id] = tensor.clone();
   }
   optimizer_ = std::make_unique<Optimizer>(options.optimizer, decaying, others);
+  if (options.recompute) {
+    refuse_recomputing(graph);
+    pieces_ = std::make_unique<exec::PiecewiseGradient>(graph, *executor_, loss_value_);
+  }
   at::manual_seed(options.seed);
 }
 
 Trainer::~Trainer() = default;
 
-at::Tensor Trainer::forward(const Batch& batch) {
+exec::Values Trainer::inputs_of(const Batch& batch) const {
   exec::Values live;
   for (const graph::ValueId id : graph_.inputs) {
     const auto it = batch.inputs.find(graph_.value(id).name);
@@ -94,6 +108,11 @@ at::Tensor Trainer::forward(const Batch& batch) {
            graph_.value(id).name);
     live[id] = it->second;
   }
+  return live;
+}
+
+at::Tensor Trainer::forward(const Batch& batch) {
+  exec::Values live = inputs_of(batch);
   executor_->run_nodes(0, last_node_, live,
                        [this](const graph::Node& node, std::span<const at::Tensor> inputs) {
                          if (!options_.freeze_bn) statistics_.observe(node, inputs);
@@ -102,21 +121,31 @@ at::Tensor Trainer::forward(const Batch& batch) {
   return live.at(loss_value_);
 }
 
+double Trainer::backward(const Batch& batch) {
+  const auto scaled = [&](const at::Tensor& output) {
+    return loss(options_.loss, output, batch.target) / static_cast<double>(options_.accumulate);
+  };
+  if (pieces_)
+    return pieces_->run(inputs_of(batch), scaled) * static_cast<double>(options_.accumulate);
+  const at::Tensor value = scaled(forward(batch));
+  const double number = value.item<double>() * static_cast<double>(options_.accumulate);
+  if (std::isfinite(number)) value.backward();
+  return number;
+}
+
 double Trainer::train_on(const Batch& batch) {
   // A batch is done whole or not at all: running statistics and Dropout's generator move on in the
   // middle of it.
   base::check_interrupt();
   const base::FinishDespiteInterrupt whole;
   const c10::AutoGradMode gradients(true);
-  const at::Tensor value = loss(options_.loss, forward(batch), batch.target);
-  const auto number = value.item<double>();
+  const double number = backward(batch);
   if (!std::isfinite(number)) {
     fail(ErrorCode::kInvalidArgument,
          "[train] the loss is {} at batch {} (learning rate {}): lower the learning rate or limit "
          "the gradients' norm",
          number, batches_, learning_rate_);
   }
-  (options_.accumulate > 1 ? value / static_cast<double>(options_.accumulate) : value).backward();
   ++batches_;
   loss_sum_ += number;
   ++losses_;
@@ -147,6 +176,8 @@ void Trainer::optimizer_step() {
   optimizer_->zero_gradients();
   for (size_t i = 0; i < leaves_.size(); ++i)
     if (std::isfinite(parameters_[i].least)) leaves_[i].clamp_min_(parameters_[i].least);
+  for (size_t i = 0; i < leaves_.size(); ++i)
+    if (masks_[i].defined()) leaves_[i].mul_(masks_[i]);
   if (options_.ema_decay > 0) update_averages();
   ++step_;
   pending_ = 0;

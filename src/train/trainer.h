@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "exec/executor.h"
+#include "exec/piecewise_gradient.h"
 #include "graph/graph.h"
 #include "train/batch_norm.h"
 #include "train/loss.h"
@@ -30,6 +31,9 @@ struct TrainOptions {
   // Of an exponential moving average of weights and running statistics, which is then the result;
   // 0: none. In optimizer step t (from 0) it is min(ema_decay, (1 + t) / (10 + t)).
   double ema_decay = 0;
+  // Keeps only what is alive between blocks for the way back, and runs them again
+  // (exec::PiecewiseGradient). Not for graphs with BatchNormalization or Dropout.
+  bool recompute = false;
   bool freeze_bn = false;  // BatchNormalization keeps its running statistics, and uses them
   uint64_t seed = 0;       // of Dropout
 };
@@ -44,7 +48,7 @@ struct Batch {
 // Softmax or LogSoftmax over the last axis that makes it.
 graph::ValueId loss_value_of(const graph::Graph& graph, LossKind kind);
 
-// Trains a graph's weights in place. Knows no data set and no file: the caller feeds batches in an
+// Trains a graph's weights in place. Zeros of pruned weights (graph::Value::zeros) stay. Knows no data set and no file: the caller feeds batches in an
 // order that it can repeat, so that training goes on from a checkpoint with the same bits. Not
 // thread-safe. LibTorch's thread count decides the order of sums: the same count gives the same
 // result.
@@ -88,7 +92,10 @@ class Trainer {
   void restore(const std::vector<std::pair<std::string, at::Tensor>>& state);
 
  private:
+  exec::Values inputs_of(const Batch& batch) const;
   at::Tensor forward(const Batch& batch);
+  // The loss, its gradients added to those of leaves_.
+  double backward(const Batch& batch);
   void optimizer_step();
   void update_averages();
 
@@ -100,7 +107,9 @@ class Trainer {
   RunningStatistics statistics_;
   std::map<graph::ValueId, at::Tensor> average_statistics_;  // of statistics_, with ema_decay
   std::unique_ptr<Optimizer> optimizer_;
+  std::vector<at::Tensor> masks_;  // beside leaves_: 0 where a pruned weight stays zero, or nothing
   std::unique_ptr<exec::Executor> executor_;
+  std::unique_ptr<exec::PiecewiseGradient> pieces_;  // with recompute
   exec::NodeObserver observer_;
   graph::ValueId loss_value_;
   graph::NodeId last_node_;  // the loss needs the nodes before this one

@@ -32,8 +32,6 @@ void check_prune_flags(const CLI::App& verb, const PruneFlags& flags) {
                            {"--keep-multiple", units, of_units},
                            {"--least", units, of_units},
                            {"--within", !units, of_weights},
-                           {"--damping", !units, of_weights},
-                           {"--undo-drift", !units, of_weights},
                            {"--calib", !network, of_language_models},
                            {"--calib-tokens", !network, of_language_models},
                            {"--max-ram", !network, of_language_models},
@@ -61,11 +59,12 @@ void add_weight_flags(CLI::App& verb, PruneFlags& flags) {
                   "criterion's paper does unless given")
       ->check(CLI::IsMember({"row", "matrix"}));
   verb.add_option("--undo-drift", flags.undo_drift,
-                  "unstructured, N:M: share of what pruning earlier layers changed that a layer is "
-                  "fitted to undo, 0 to 1; 1 unless given, and 0 for --repair none");
+                  "share of what pruning earlier layers changed that a layer is fitted to undo, 0 to "
+                  "1; default: 0 for --repair none and for units of language models, else 1")
+      ->check(CLI::Range(0.0, 1.0));
   verb.add_option(
           "--damping", flags.damping,
-          "unstructured, N:M: added to the diagonal of the inputs' Hessian, in parts of its mean")
+          "added to the diagonal of the inputs' Hessian, in parts of its mean")
       ->capture_default_str();
 }
 

@@ -8,6 +8,7 @@
 
 #include "calib/calibration_tokens.h"
 #include "cli/compress/calibration_data.h"
+#include "cli/compress/language_model_output.h"
 #include "import/import.h"
 
 namespace packlight::cli {
@@ -57,9 +58,5 @@ void prune_units(const PruneFlags& flags);
 // What the ways of pruning a language model share.
 calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model,
                                         const PruneFlags& flags);
-// Before hours of work, not after them. Errors: Unsupported for a package, by the output's name;
-// those of the writers for a place that cannot be written.
-void check_language_model_output(const PruneFlags& flags);
-void write_language_model(const import::LanguageModel& model, const std::string& output);
 
 }  // namespace packlight::cli

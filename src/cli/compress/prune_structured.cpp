@@ -187,7 +187,7 @@ void prune_network(const PruneFlags& flags) {
 
 void prune_language_model_units(const PruneFlags& flags) {
   const Clock start = std::chrono::steady_clock::now();
-  check_language_model_output(flags);
+  check_language_model_output(flags.output, "prune");
   prune::StructuredOptions options = options_of(flags);
   options.is_language_model = true;
   options.refitting.undo_drift = flags.undo_drift.value_or(kDrift);

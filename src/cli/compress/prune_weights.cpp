@@ -5,15 +5,11 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "base/atomic_file.h"
 #include "base/fail.h"
 #include "base/json.h"
 #include "calib/calibration_tokens.h"
 #include "cli/compress/prune.h"
 #include "cli/peak_memory.h"
-#include "deploy/folder_output.h"
-#include "deploy/gguf_writer.h"
-#include "deploy/hf_writer.h"
 #include "import/import.h"
 #include "prune/prune_model.h"
 
@@ -127,32 +123,9 @@ calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model,
   return std::move(text.tokens);
 }
 
-void check_language_model_output(const PruneFlags& flags) {
-  const std::string extension = std::filesystem::path(flags.output).extension().string();
-  if (extension == ".plk" || extension == ".onnx" || extension == ".safetensors") {
-    fail(ErrorCode::kUnsupported,
-         "[prune] '{}': a pruned language model is written as a .gguf file or a Hugging Face "
-         "folder{}",
-         flags.output, extension == ".plk" ? "; 'packlight quantize' makes packages of those" : "");
-  }
-  if (extension == ".gguf") {
-    const base::AtomicFile unused(flags.output);
-  } else {
-    const deploy::FolderOutput unused(flags.output);
-  }
-}
-
-void write_language_model(const import::LanguageModel& model, const std::string& output) {
-  if (std::filesystem::path(output).extension() == ".gguf") {
-    deploy::write_gguf_model(model, output);
-  } else {
-    deploy::write_hf_folder(model, output);
-  }
-}
-
 void prune_weights(const PruneFlags& flags) {
   const auto start = std::chrono::steady_clock::now();
-  check_language_model_output(flags);
+  check_language_model_output(flags.output, "prune");
   const prune::PruneOptions options = make_prune_options(flags);
   import::LanguageModel model = import::load_language_model(flags.model);
   calib::CalibrationTokens tokens;
