@@ -97,6 +97,17 @@ TEST(PackageTest, HoldsWhatWasPruned) {
   EXPECT_GT(forms[codec::Sparsity::kTwoOfFour], 1);
 }
 
+// The corpus has one of the first that held pruned matrices.
+TEST(PackageTest, WritesThePrunedBytesItAlwaysDid) {
+  const TempDir dir;
+  TinyPackage tiny;
+  tiny.compress();
+  tiny.write(dir / "x.plk");
+  EXPECT_EQ(test::read_file(dir / "x.plk"),
+            test::read_file(std::filesystem::path(PACKLIGHT_SOURCE_DIR) /
+                            "tests/io/corpus/package/written_pruned"));
+}
+
 // Every byte of the masks, offsets and positions decides what is read, so each is tried.
 TEST(PackageTest, NoMutationOfAPrunedMatrixCrashes) {
   const TempDir dir;
