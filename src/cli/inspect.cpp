@@ -131,7 +131,7 @@ Inspection inspect_package(const std::string& path) {
         spec.is_vector ? std::vector<int64_t>{spec.cols} : std::vector<int64_t>{spec.rows, spec.cols};
     const auto elements = static_cast<uint64_t>(spec.rows) * static_cast<uint64_t>(spec.cols);
     const std::string format = spec.is_vector ? "f32" : io::to_string(package->format(spec.name));
-    out.tensors.push_back({spec.name, format, shape, elements, package->tensor(spec.name).size_bytes()});
+    out.tensors.push_back({spec.name, format, shape, elements, package->stored_bytes(spec.name)});
   }
   const std::span<const std::byte> blob = package->blob("tokenizer");
   if (!blob.empty()) {

@@ -54,7 +54,12 @@ void Package::add_weight(const TensorSpec& spec) {
     tensor.dtype = format.dtype;
     if (format.dtype != DType::kTileF16)
       tensor.group_size = format.group_size == 0 ? spec.cols : format.group_size;
-    tensor = file_.tiles(spec.name, std::move(tensor), format.symmetric);
+    if (format.sparsity == codec::Sparsity::kNone) {
+      tensor = file_.tiles(spec.name, std::move(tensor), format.symmetric);
+    } else {
+      sparse_.emplace(spec.name,
+                      file_.sparse_tiles(spec.name, tensor, format.sparsity, format.symmetric));
+    }
   }
   weights_.emplace(spec.name, std::move(tensor));
 }
@@ -63,7 +68,18 @@ codec::EncodedTensor Package::tensor(std::string_view name) const {
   const auto it = weights_.find(name);
   if (it == weights_.end())
     fail(ErrorCode::kNotFound, "[package] '{}' has no weight '{}'", file_.origin(), name);
-  return it->second;
+  const codec::SparseTiles* pruned = sparse(name);
+  return pruned == nullptr ? it->second : codec::expand_tiles(*pruned, name);
+}
+
+const codec::SparseTiles* Package::sparse(std::string_view name) const {
+  const auto it = sparse_.find(name);
+  return it == sparse_.end() ? nullptr : &it->second;
+}
+
+uint64_t Package::stored_bytes(std::string_view name) const {
+  const codec::SparseTiles* pruned = sparse(name);
+  return pruned == nullptr ? tensor(name).size_bytes() : pruned->size_bytes();
 }
 
 bool Package::contains(std::string_view name) const { return weights_.contains(name); }

@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "codec/encoded_tensor.h"
+#include "codec/sparse_tile.h"
 #include "io/decoder_config.h"
 #include "io/package_file.h"
 
@@ -24,10 +25,12 @@ struct WeightFormat {
   bool symmetric = true;
   bool int8_activations =
       false;  // inputs go to symmetric INT8 as they come, one scale per token and 32 columns
+  codec::Sparsity sparsity = codec::Sparsity::kNone;  // kTileInt4 only: how its codes are stored
 
   bool operator==(const WeightFormat&) const = default;
 };
-// "w4a8:g32", "int4:g64:asym", "int8:row", "f16", "f32" and back (Corrupt on anything else).
+// "w4a8:g32", "int4:g64:asym:bitmask", "int4:row:2of4", "int8:row", "f16", "f32" and back (Corrupt
+// on anything else).
 std::string to_string(const WeightFormat& format);
 WeightFormat weight_format_from_string(std::string_view text, std::string_view origin);
 
@@ -71,8 +74,13 @@ class Package {
 
   const PackageMetadata& metadata() const { return metadata_; }
   const DecoderConfig& config() const { return metadata_.config; }
-  // Weight or vector by name. Errors: NotFound.
+  // Weight or vector by name; what is stored sparse is expanded to dense tiles first, in a buffer
+  // that the result owns. Errors: NotFound.
   codec::EncodedTensor tensor(std::string_view name) const;
+  // The same as it is stored, if that is sparse; else nullptr. Lives as long as the package.
+  const codec::SparseTiles* sparse(std::string_view name) const;
+  // Bytes of the weight or vector with scales and zero points, without padding. Errors: NotFound.
+  uint64_t stored_bytes(std::string_view name) const;
   bool contains(std::string_view name) const;
   const WeightFormat& format(std::string_view name) const;
   // Raw bytes of a tensor that is no weight ("tokenizer", "calibration_tokens"); empty when absent.
@@ -88,7 +96,9 @@ class Package {
   void add_weight(const TensorSpec& spec);
 
   PackageFile file_;
-  std::map<std::string, codec::EncodedTensor, std::less<>> weights_;  // padding stripped
+  // Padding stripped. Of a sparse one `weights_` has the shape.
+  std::map<std::string, codec::EncodedTensor, std::less<>> weights_;
+  std::map<std::string, codec::SparseTiles, std::less<>> sparse_;
   PackageMetadata metadata_;
 };
 
@@ -96,6 +106,8 @@ class Package {
 struct PackageTensor {
   std::string name;
   codec::EncodedTensor weight;  // tiles, or dense F32 vectors
+  codec::SparseTiles sparse =
+      {};  // stored instead of `weight`, its shape, when its form is not kNone
 };
 // Writes atomically; fills metadata.checksums. `blobs` are stored as U8 tensors.
 void write_package(const std::filesystem::path& path, PackageMetadata metadata,

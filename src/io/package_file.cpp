@@ -135,13 +135,35 @@ std::span<const std::byte> PackageFile::lines(const std::string& name, uint64_t 
 
 codec::EncodedTensor PackageFile::tiles(const std::string& name, codec::EncodedTensor shape,
                                         bool symmetric) const {
-  codec::TileSizes sizes;
+  shape.data = lines(name, tile_sizes_of(name, shape).data_bytes);
+  return with_scales(name, std::move(shape), symmetric);
+}
+
+codec::SparseTiles PackageFile::sparse_tiles(const std::string& name,
+                                             const codec::EncodedTensor& shape,
+                                             codec::Sparsity form, bool symmetric) const {
+  const codec::EncodedTensor scaled = with_scales(name, shape, symmetric);
+  codec::SparseTiles tiles{form, shape.rows,    shape.cols,   shape.group_size,
+                           {},   scaled.scales, scaled.zeros, owner_};
+  const std::span<const std::byte> bytes = stored(name).bytes;
+  tiles.data = lines(
+      name, codec::sparse_data_bytes(form, shape.rows, shape.cols, bytes, origin_ + "' '" + name));
+  codec::check_sparse(tiles, origin_ + "' '" + name);
+  return tiles;
+}
+
+codec::TileSizes PackageFile::tile_sizes_of(const std::string& name,
+                                            const codec::EncodedTensor& shape) const {
   try {
-    sizes = codec::tile_sizes(shape.dtype, shape.rows, shape.cols, shape.group_size);
+    return codec::tile_sizes(shape.dtype, shape.rows, shape.cols, shape.group_size);
   } catch (const Error& e) {
     fail(ErrorCode::kCorrupt, "[package] '{}' tensor '{}': {}", origin_, name, e.what());
   }
-  shape.data = lines(name, sizes.data_bytes);
+}
+
+codec::EncodedTensor PackageFile::with_scales(const std::string& name, codec::EncodedTensor shape,
+                                              bool symmetric) const {
+  const codec::TileSizes sizes = tile_sizes_of(name, shape);
   shape.owner = owner_;
   if (shape.dtype == codec::DType::kTileF16) return shape;
   shape.scales = lines(name + kScalesSuffix, sizes.scale_bytes);

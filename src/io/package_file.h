@@ -13,6 +13,8 @@
 
 #include "base/json.h"
 #include "codec/encoded_tensor.h"
+#include "codec/sparse_tile.h"
+#include "codec/tile.h"
 #include "io/safetensors.h"
 
 namespace packlight::io {
@@ -89,6 +91,10 @@ class PackageFile {
   // Corrupt naming the tensor and the rule.
   codec::EncodedTensor tiles(const std::string& name, codec::EncodedTensor shape,
                              bool symmetric) const;
+  // The same for an INT4 matrix whose NAME holds its codes in `form`. Errors: Corrupt also for what
+  // codec::check_sparse() refuses.
+  codec::SparseTiles sparse_tiles(const std::string& name, const codec::EncodedTensor& shape,
+                                  codec::Sparsity form, bool symmetric) const;
 
   // Recomputes every checksum and returns the names of the blocks that differ from `kept` (empty:
   // sound).
@@ -96,6 +102,10 @@ class PackageFile {
                                           const std::map<std::string, std::string>& kept) const;
 
  private:
+  codec::TileSizes tile_sizes_of(const std::string& name, const codec::EncodedTensor& shape) const;
+  codec::EncodedTensor with_scales(const std::string& name, codec::EncodedTensor shape,
+                                   bool symmetric) const;
+
   std::filesystem::path path_;
   std::string origin_;
   std::shared_ptr<const void> owner_;
@@ -117,10 +127,13 @@ class PackageLayout {
   void add_blob(std::string name, std::span<const std::byte> bytes);
   // A matrix of tiles with its scales and zero points, each padded to whole lines with zeros.
   void add_tiles(const std::string& name, const codec::EncodedTensor& tiles);
+  void add_tiles(const std::string& name, const codec::SparseTiles& tiles);
 
   const std::vector<TensorRecord>& records() const { return records_; }
 
  private:
+  void add_tile_parts(const std::string& name, std::span<const std::byte> data,
+                      std::span<const std::byte> scales, std::span<const std::byte> zeros);
   void add_lines(std::string name, std::span<const std::byte> bytes);
   void align();
 

@@ -15,9 +15,19 @@ void PackageLayout::add_blob(std::string name, std::span<const std::byte> bytes)
 }
 
 void PackageLayout::add_tiles(const std::string& name, const codec::EncodedTensor& tiles) {
-  add_lines(name, tiles.data);
-  if (!tiles.scales.empty()) add_lines(name + kScalesSuffix, tiles.scales);
-  if (!tiles.zeros.empty()) add_lines(name + kZerosSuffix, tiles.zeros);
+  add_tile_parts(name, tiles.data, tiles.scales, tiles.zeros);
+}
+
+void PackageLayout::add_tiles(const std::string& name, const codec::SparseTiles& tiles) {
+  add_tile_parts(name, tiles.data, tiles.scales, tiles.zeros);
+}
+
+void PackageLayout::add_tile_parts(const std::string& name, std::span<const std::byte> data,
+                                   std::span<const std::byte> scales,
+                                   std::span<const std::byte> zeros) {
+  add_lines(name, data);
+  if (!scales.empty()) add_lines(name + kScalesSuffix, scales);
+  if (!zeros.empty()) add_lines(name + kZerosSuffix, zeros);
 }
 
 void PackageLayout::add_lines(std::string name, std::span<const std::byte> bytes) {

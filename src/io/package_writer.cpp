@@ -15,7 +15,11 @@ void check_weight(const TensorSpec& spec, const PackageTensor& given,
          "[package] tensor '{}' [{}, {}] given where '{}' [{}, {}] belongs", given.name, w.rows,
          w.cols, spec.name, spec.rows, spec.cols);
   }
-  codec::check_sizes(w, given.name);
+  if (given.sparse.form == codec::Sparsity::kNone) {
+    codec::check_sizes(w, given.name);
+  } else {
+    codec::check_sparse(given.sparse, given.name);
+  }
   if (spec.is_vector) {
     if (w.dtype != DType::kF32) {
       fail(ErrorCode::kInvalidArgument, "[package] vector '{}' is {}, not F32", spec.name,
@@ -32,7 +36,8 @@ void check_weight(const TensorSpec& spec, const PackageTensor& given,
   const WeightFormat& f = format->second;
   const int64_t group = f.group_size == 0 ? w.cols : f.group_size;
   const bool grouped = w.dtype != DType::kTileF16;
-  if (f.dtype != w.dtype || (grouped && (group != w.group_size || f.symmetric != w.symmetric()))) {
+  if (f.dtype != w.dtype || f.sparsity != given.sparse.form ||
+      (grouped && (group != w.group_size || f.symmetric != w.symmetric()))) {
     fail(ErrorCode::kInvalidArgument,
          "[package] matrix '{}': {} in groups of {} does not match its format {}", spec.name,
          codec::info(w.dtype).name, w.group_size, to_string(f));
@@ -57,6 +62,8 @@ PackageLayout lay_out(const PackageMetadata& metadata, std::span<const PackageTe
     const codec::EncodedTensor& w = it->second->weight;
     if (spec.is_vector) {
       layout.add(spec.name, DType::kF32, {w.rows * w.cols}, w.data);
+    } else if (it->second->sparse.form != codec::Sparsity::kNone) {
+      layout.add_tiles(spec.name, it->second->sparse);
     } else {
       layout.add_tiles(spec.name, w);
     }

@@ -7,13 +7,18 @@ namespace packlight::io {
 namespace {
 
 using codec::DType;
+using codec::Sparsity;
 
 constexpr int64_t kLongestGroup = int64_t{1} << 24;  // far above any row, far below an overflow
 
+std::string_view sparsity_name(Sparsity form) {
+  return form == Sparsity::kBitmask ? "bitmask" : "2of4";
+}
+
 [[noreturn]] void unknown(std::string_view text, std::string_view origin) {
   fail(ErrorCode::kCorrupt,
-       "[package] '{}': '{}' is no weight format such as int4:g32, w4a8:row:asym, f16", origin,
-       text);
+       "[package] '{}': '{}' is no weight format such as int4:g32, w4a8:row:asym:bitmask, f16",
+       origin, text);
 }
 
 std::string_view next_part(std::string_view* rest) {
@@ -28,7 +33,8 @@ int64_t parse_group(std::string_view part, std::string_view text, std::string_vi
   int64_t group = 0;
   if (!part.starts_with('g')) unknown(text, origin);
   const auto [end, error] = std::from_chars(part.data() + 1, part.data() + part.size(), group);
-  if (error != std::errc() || end != part.data() + part.size() || group < 1 || group > kLongestGroup)
+  if (error != std::errc() || end != part.data() + part.size() || group < 1 ||
+      group > kLongestGroup)
     unknown(text, origin);
   return group;
 }
@@ -52,7 +58,9 @@ std::string to_string(const WeightFormat& format) {
   std::string text =
       format.int8_activations ? fmt::format("w{}a8", bits) : fmt::format("int{}", bits);
   text += format.group_size == 0 ? ":row" : fmt::format(":g{}", format.group_size);
-  return format.symmetric ? text : text + ":asym";
+  if (!format.symmetric) text += ":asym";
+  if (format.sparsity == Sparsity::kNone) return text;
+  return text + ':' + std::string(sparsity_name(format.sparsity));
 }
 
 WeightFormat weight_format_from_string(std::string_view text, std::string_view origin) {
@@ -69,8 +77,14 @@ WeightFormat weight_format_from_string(std::string_view text, std::string_view o
     unknown(text, origin);
   format.int8_activations = scheme.starts_with('w');
   format.group_size = parse_group(next_part(&rest), text, origin);
-  if (!rest.empty() && rest != "asym") unknown(text, origin);
-  format.symmetric = rest.empty();
+  std::string_view part = next_part(&rest);
+  format.symmetric = part != "asym";
+  if (!format.symmetric) part = next_part(&rest);
+  for (const Sparsity form : {Sparsity::kBitmask, Sparsity::kTwoOfFour}) {
+    if (part == sparsity_name(form) && format.dtype == DType::kTileInt4) format.sparsity = form;
+  }
+  const bool known = part.empty() || format.sparsity != Sparsity::kNone;
+  if (!known || !rest.empty() || text.ends_with(':')) unknown(text, origin);
   return format;
 }
 

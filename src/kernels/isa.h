@@ -16,11 +16,21 @@ inline constexpr int64_t kFewQueryRows =
     8;  // up to here rows as lanes would leave half of a wide vector idle
 inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
 
+// expand_table()[m][i] is how many bits of m are set below bit i where bit i is, else 128: a byte
+// shuffle's control that puts the first bytes of a register where m's bits are.
+const uint8_t (*expand_table())[8];
+
 // What integer dot product instructions decide.
 #define PACKLIGHT_INTEGER_KERNELS                                                             \
   void linear_a8(const TileMatrix& w, const ActivationsInt8& x, int64_t tile0, int64_t tile1, \
                  float* y, int64_t ldy);                                                      \
   void product_int8(const ProductInt8& it);
+
+// What instructions that move bytes about decide: codec::SparseTiles to the bytes of dense INT4
+// tiles.
+#define PACKLIGHT_SPARSE_KERNELS                                                             \
+  void expand_bitmask(SparseCursor& from, int64_t steps, const uint8_t* fill, uint8_t* out); \
+  void expand_two_of_four(SparseCursor& from, int64_t steps, const uint8_t* fill, uint8_t* out);
 
 #define PACKLIGHT_OTHER_KERNELS                                                                    \
   void quantize_activations(const float* x, int64_t cols, int64_t token,                           \
@@ -44,10 +54,12 @@ inline constexpr int64_t kPositionBlock = 64;  // positions converted at a time
 
 namespace scalar {
 PACKLIGHT_INTEGER_KERNELS
+PACKLIGHT_SPARSE_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace scalar
 namespace avx2 {
 PACKLIGHT_INTEGER_KERNELS
+PACKLIGHT_SPARSE_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace avx2
 namespace avx512bw {
@@ -57,8 +69,12 @@ PACKLIGHT_OTHER_KERNELS
 namespace avx512vnni {
 PACKLIGHT_INTEGER_KERNELS
 }  // namespace avx512vnni
+namespace avx512vbmi2 {
+PACKLIGHT_SPARSE_KERNELS
+}  // namespace avx512vbmi2
 namespace neon {
 PACKLIGHT_INTEGER_KERNELS
+PACKLIGHT_SPARSE_KERNELS
 PACKLIGHT_OTHER_KERNELS
 }  // namespace neon
 namespace neon_dotprod {

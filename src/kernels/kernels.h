@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "codec/encoded_tensor.h"
+#include "codec/sparse_tile.h"
 #include "kernels/views.h"
 
 namespace packlight::kernels {
@@ -14,7 +15,8 @@ namespace packlight::kernels {
 // or heads it is told to, so callers split work over threads. Integer dot products are identical on
 // every ISA; float results differ from the scalar table by rounding only (bounds in tests/kernels).
 struct Kernels {
-  std::string_view name;  // "scalar", "avx2", "avx512bw", "avx512vnni", "neon", "neon_dotprod"
+  std::string_view
+      name;  // "scalar", "avx2", "avx512bw", "avx512vnni", "avx512vbmi2", "neon", "neon_dotprod"
 
   // x: [cols] f32 -> row `token` of `out`. NaN or infinity in x gives scale NaN, so it shows in the
   // output.
@@ -31,6 +33,10 @@ struct Kernels {
   // rows are readable (zero) up to padded_cols(w.cols).
   void (*linear_f32)(const codec::EncodedTensor& w, const float* x, int64_t tokens, int64_t ldx,
                      int64_t tile0, int64_t tile1, float* y, int64_t ldy);
+
+  // Row tiles [tile0, tile1) of a pruned matrix as the data of kTileInt4, bit for bit, for the two
+  // above: out has padded_cols(w.cols) * 8 bytes for each. w has passed check_sparse().
+  void (*expand_tiles)(const codec::SparseTiles& w, int64_t tile0, int64_t tile1, uint8_t* out);
 
   // out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float epsilon, float* out);

@@ -48,6 +48,14 @@ struct TileMatrix {
   const uint8_t* zeros;    // [row_tile][group][16], null when symmetric
 };
 
+// Where the expansion of a row tile of codec::SparseTiles has got to. One call expands `steps`
+// steps of 64 bytes; `fill`, 64 bytes, has the zero points of their rows in both halves of each
+// byte.
+struct SparseCursor {
+  const uint8_t* masks;       // kBitmask: the masks; kTwoOfFour: values and positions
+  const uint8_t *low, *high;  // kBitmask: the next value of low nibbles and of high ones
+};
+
 // What is done to every element of a product, or of a tensor. NaN stays NaN.
 enum class ActivationKind {
   kNone,

@@ -42,7 +42,8 @@ void ForwardPass::project(int64_t layer, const LinearInput& input, int worker) {
   for (const Output& o : outputs) {
     const int64_t end = begin + codec::row_tiles(o.linear.w.rows);
     const Span tiles = part_of(mine, begin, end);
-    multiply(kernels_, o.linear, input, tiles, o.y + tiles.begin * codec::kTileRows, o.ld);
+    multiply(kernels_, o.linear, input, tiles, o.y + tiles.begin * codec::kTileRows, o.ld,
+             workers_[worker].expanded);
     begin = end;
   }
 }

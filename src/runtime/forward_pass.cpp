@@ -27,6 +27,16 @@ int64_t largest(const std::vector<int64_t>& values) {
   return *std::max_element(values.begin(), values.end());
 }
 
+// Scratch of multiply() for any matrix of the model.
+int64_t largest_expansion(const DecoderWeights& weights) {
+  int64_t bytes = expansion_bytes(weights.head);
+  for (const LayerWeights& w : weights.layers) {
+    for (const Linear* linear : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down})
+      bytes = std::max(bytes, expansion_bytes(*linear));
+  }
+  return bytes;
+}
+
 Span shared_tiles(const codec::EncodedTensor& w, int worker, int workers) {
   return split(codec::row_tiles(w.rows), worker, workers);
 }
@@ -77,7 +87,9 @@ uint64_t ForwardPass::place(Carver carver) {
   activated_ = place_input(carver, max_tokens_, ffn, true);
   const int64_t few = std::min(max_tokens_, kFewTokens) * codec::padded_cols(ffn);
   const int64_t ffn_floats = std::max<int64_t>(few, max_tokens_ * kFfnBlocksAtOnce * kBlock);
+  const int64_t expanded = largest_expansion(weights_);
   for (Worker& worker : workers_) {
+    worker.expanded = carver.take<uint8_t>(expanded);
     worker.input = place_input(carver, kRepeatedTokens, hidden, true);
     worker.gate = carver.take<float>(ffn_floats);
     worker.up = carver.take<float>(ffn_floats);
@@ -150,7 +162,7 @@ void ForwardPass::add_to_residual(const Linear& linear, const LinearInput& input
   if (tiles.empty()) return;
   const int64_t hidden = config_.hidden_size, column = tiles.begin * codec::kTileRows;
   const int64_t count = std::min(hidden, tiles.end * codec::kTileRows) - column;
-  multiply(kernels_, linear, input, tiles, delta_ + column, hidden);
+  multiply(kernels_, linear, input, tiles, delta_ + column, hidden, workers_[worker].expanded);
   for (int64_t t = 0; t < input.tokens; ++t) {
     kernels_.add(delta_ + t * hidden + column, count, x_ + t * hidden + column);
   }
@@ -182,8 +194,8 @@ void ForwardPass::gate_and_up(int64_t layer, const LinearInput& input, int worke
     const int64_t count = std::min(w.ffn_size, last * kBlock) - column;
     const Span tiles = {b * kTilesPerBlock,
                         std::min(last * kTilesPerBlock, codec::row_tiles(w.ffn_size))};
-    multiply(kernels_, w.gate, input, tiles, mine.gate, ld);
-    multiply(kernels_, w.up, input, tiles, mine.up, ld);
+    multiply(kernels_, w.gate, input, tiles, mine.gate, ld, mine.expanded);
+    multiply(kernels_, w.up, input, tiles, mine.up, ld, mine.expanded);
     for (int64_t t = 0; t < input.tokens; ++t) {
       float* row = mine.gate + t * ld;
       kernels_.silu_mul(row, mine.up + t * ld, count);
@@ -204,7 +216,7 @@ void ForwardPass::head(int worker) {
   const LinearInput input = normalized(worker, weights_.final_norm, forms);
   const Span tiles = shared_tiles(weights_.head.w, worker, pool_.size());
   multiply(kernels_, weights_.head, input, tiles, logits_ + tiles.begin * codec::kTileRows,
-           config_.vocab_size);
+           config_.vocab_size, workers_[worker].expanded);
 }
 
 }  // namespace packlight::runtime

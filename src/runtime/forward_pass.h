@@ -40,6 +40,7 @@ class ForwardPass {
   struct Worker {
     LinearInput input;  // a private copy of the current input, for few tokens
     float *gate = nullptr, *up = nullptr, *attention = nullptr;
+    uint8_t* expanded = nullptr;  // tiles of a pruned matrix
   };
 
   uint64_t place(Carver carver);

@@ -25,10 +25,15 @@ struct InputForms {
 // The rows of row tiles [tiles.begin, tiles.end) as a matrix of their own (a view).
 codec::EncodedTensor tile_rows(const codec::EncodedTensor& w, Span tiles);
 
+// Bytes of scratch in which multiply() expands the tiles of a pruned matrix: one row tile for few
+// tokens, as many as stay in L1 with the activations for more; never the matrix. 0 for a dense one.
+int64_t expansion_bytes(const Linear& linear);
+
 // y[t * ldy + r] = sum_c W[r][c] x[t][c] (+ bias[r]) for r counted from the first row of `tiles`:
-// only those rows are computed and y[0] is the first of them.
+// only those rows are computed and y[0] is the first of them. scratch: [expansion_bytes(linear)],
+// the calling thread's own.
 void multiply(const kernels::Kernels& kernels, const Linear& linear, const LinearInput& x,
-              Span tiles, float* y, int64_t ldy);
+              Span tiles, float* y, int64_t ldy, uint8_t* scratch);
 
 // Quantizes columns [begin, begin + count) of one row, begin a multiple of 32, into their place in
 // `out`.

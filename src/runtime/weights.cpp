@@ -22,28 +22,27 @@ class Loader {
     return reinterpret_cast<const float*>(t.data.data());
   }
 
-  codec::EncodedTensor matrix(const std::string& name, int64_t rows, int64_t cols) {
-    const codec::EncodedTensor t = tensor(name, rows, cols);
-    const bool packed = t.dtype == codec::DType::kTileInt4 || t.dtype == codec::DType::kTileInt8;
-    if (!codec::is_tile(t.dtype)) {
-      fail(ErrorCode::kUnsupported, "[runtime] {}: matrix '{}' is {}; the runtime multiplies tiles",
-           package_.path().string(), name, codec::info(t.dtype).name);
+  codec::EncodedTensor embedding(const std::string& name, int64_t rows, int64_t cols) {
+    if (package_.sparse(name) != nullptr) {
+      fail(ErrorCode::kUnsupported, "[runtime] {}: '{}': rows are looked up in dense tiles only",
+           package_.path().string(), name);
     }
-    if (packed && t.group_size != cols && (t.group_size <= 0 || t.group_size % 32 != 0)) {
-      fail(ErrorCode::kUnsupported,
-           "[runtime] {}: '{}': group size {} is neither a multiple of 32 nor the row length {}",
-           package_.path().string(), name, t.group_size, cols);
-    }
-    return t;
+    return matrix(name, rows, cols);
   }
 
   Linear linear(const std::string& name, int64_t rows, int64_t cols, const std::string& bias = "") {
     Linear l;
-    l.w = matrix(name, rows, cols);
-    bytes_ += l.w.size_bytes();
-    const bool packed =
-        l.w.dtype == codec::DType::kTileInt4 || l.w.dtype == codec::DType::kTileInt8;
-    l.int8_activations = packed && package_.format(name).int8_activations;
+    if (const codec::SparseTiles* sparse = package_.sparse(name)) {
+      l.sparse = *sparse;
+      l.w = shape_of(*sparse);
+      check_shape(name, l.w, rows, cols);
+      check_groups(name, l.w);
+      bytes_ += sparse->size_bytes();
+    } else {
+      l.w = matrix(name, rows, cols);
+      bytes_ += l.w.size_bytes();
+    }
+    l.int8_activations = has_codes(l.w) && package_.format(name).int8_activations;
     if (!bias.empty()) l.bias = vector(bias, rows);
     return l;
   }
@@ -51,17 +50,55 @@ class Loader {
   uint64_t bytes() const { return bytes_; }
 
  private:
+  static bool has_codes(const codec::EncodedTensor& t) {
+    return t.dtype == codec::DType::kTileInt4 || t.dtype == codec::DType::kTileInt8;
+  }
+
+  // All but the data.
+  static codec::EncodedTensor shape_of(const codec::SparseTiles& sparse) {
+    codec::EncodedTensor t;
+    t.dtype = codec::DType::kTileInt4;
+    t.rows = sparse.rows;
+    t.cols = sparse.cols;
+    t.group_size = sparse.group_size;
+    t.scales = sparse.scales;
+    t.zeros = sparse.zeros;
+    return t;
+  }
+
+  void check_groups(const std::string& name, const codec::EncodedTensor& t) {
+    if (!has_codes(t) || t.group_size == t.cols || (t.group_size > 0 && t.group_size % 32 == 0))
+      return;
+    fail(ErrorCode::kUnsupported,
+         "[runtime] {}: '{}': group size {} is neither a multiple of 32 nor the row length {}",
+         package_.path().string(), name, t.group_size, t.cols);
+  }
+
+  void check_shape(const std::string& name, const codec::EncodedTensor& t, int64_t rows,
+                   int64_t cols) {
+    if (t.rows == rows && t.cols == cols) return;
+    fail(ErrorCode::kCorrupt,
+         "[runtime] {}: tensor '{}' is [{}, {}], the configuration says [{}, {}]",
+         package_.path().string(), name, t.rows, t.cols, rows, cols);
+  }
+
+  codec::EncodedTensor matrix(const std::string& name, int64_t rows, int64_t cols) {
+    const codec::EncodedTensor t = tensor(name, rows, cols);
+    if (!codec::is_tile(t.dtype)) {
+      fail(ErrorCode::kUnsupported, "[runtime] {}: matrix '{}' is {}; the runtime multiplies tiles",
+           package_.path().string(), name, codec::info(t.dtype).name);
+    }
+    check_groups(name, t);
+    return t;
+  }
+
   codec::EncodedTensor tensor(const std::string& name, int64_t rows, int64_t cols) {
     if (!package_.contains(name)) {
       fail(ErrorCode::kCorrupt, "[runtime] {}: tensor '{}' is missing", package_.path().string(),
            name);
     }
     codec::EncodedTensor t = package_.tensor(name);
-    if (t.rows != rows || t.cols != cols) {
-      fail(ErrorCode::kCorrupt,
-           "[runtime] {}: tensor '{}' is [{}, {}], the configuration says [{}, {}]",
-           package_.path().string(), name, t.rows, t.cols, rows, cols);
-    }
+    check_shape(name, t, rows, cols);
     codec::check_sizes(t, name);
     return t;
   }
@@ -102,7 +139,7 @@ DecoderWeights load_weights(std::shared_ptr<const io::Package> package) {
   Loader load(*package);
   DecoderWeights weights;
   const std::string embedding = "model.embed_tokens.weight";
-  weights.embedding = load.matrix(embedding, config.vocab_size, config.hidden_size);
+  weights.embedding = load.embedding(embedding, config.vocab_size, config.hidden_size);
   for (int64_t i = 0; i < config.layers(); ++i)
     weights.layers.push_back(load_layer(load, config, i));
   weights.final_norm = load.vector("model.norm.weight", config.hidden_size);

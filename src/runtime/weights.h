@@ -5,13 +5,15 @@
 #include <vector>
 
 #include "codec/encoded_tensor.h"
+#include "codec/sparse_tile.h"
 #include "io/package.h"
 
 namespace packlight::runtime {
 
 // A matrix that multiplies activations: y = x W^T (+ bias). Views of the mapped package.
 struct Linear {
-  codec::EncodedTensor w;  // [out, in], tiles
+  codec::EncodedTensor w;     // [out, in], tiles; without data when `sparse` has it
+  codec::SparseTiles sparse;  // form kNone when the tiles are dense
   const float* bias = nullptr;
   bool int8_activations = false;  // x goes to INT8 first
 };

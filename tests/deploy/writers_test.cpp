@@ -155,6 +155,44 @@ TEST(PackageWriter, KeepsEveryWeightAndTheRecipe) {
   EXPECT_EQ(values_of(import::load_language_model(folder / "m.plk")), values_of(model));
 }
 
+// What is recorded as pruned is stored without its zeros, in the form of its pattern, unless that is larger.
+TEST(PackageWriter, StoresPrunedMatricesCompressed) {
+  const test::TestFolder folder;
+  LanguageModel model = test::tiny_model(test::tiny_config("llama", false));
+  const auto formats = pack_all(model, format("w4a8:g32"), "embed", format("int8:g32"));
+  const auto prune = [&](const std::string& name, graph::ZeroPattern pattern, int64_t of, int64_t keep) {
+    graph::Value& value = model.graph.value(*model.graph.find(name));
+    codec::QuantizedMatrix m = codec::unpack(std::get<EncodedTensor>(*value.weight));
+    for (size_t i = 0; i < m.codes.size(); ++i) {
+      if (static_cast<int64_t>(i) % of >= keep) m.codes[i] = 0;
+    }
+    value.weight = codec::pack(m);
+    value.zeros = pattern;
+  };
+  prune("model.layers.0.mlp.up_proj.weight", {}, 4, 1);
+  prune("model.layers.0.mlp.gate_proj.weight", {2, 4}, 4, 2);
+  prune("model.layers.0.mlp.down_proj.weight", {4, 8}, 2, 1);
+  prune("model.layers.1.mlp.up_proj.weight", {}, 100, 99);
+  write_package(model, formats, {}, {}, folder / "m.plk");
+
+  const io::Package package = io::Package::open(folder / "m.plk");
+  const auto form = [&](const char* name) { return io::to_string(package.format(name)); };
+  EXPECT_EQ(form("model.layers.0.mlp.up_proj.weight"), "w4a8:g32:bitmask");
+  EXPECT_EQ(form("model.layers.0.mlp.gate_proj.weight"), "w4a8:g32:2of4");
+  EXPECT_EQ(form("model.layers.0.mlp.down_proj.weight"), "w4a8:g32:bitmask");
+  EXPECT_EQ(form("model.layers.1.mlp.up_proj.weight"), "w4a8:g32");
+  EXPECT_EQ(form("model.layers.1.mlp.down_proj.weight"), "w4a8:g32");
+  const auto dense = package.stored_bytes("model.layers.1.mlp.gate_proj.weight");
+  EXPECT_LE(static_cast<double>(package.stored_bytes("model.layers.0.mlp.gate_proj.weight")),
+            0.8 * static_cast<double>(dense));
+  const LanguageModel again = import::load_language_model(folder / "m.plk");
+  EXPECT_EQ(values_of(again), values_of(model));
+  const auto zeros = [&](const char* name) { return again.graph.value(*again.graph.find(name)).zeros; };
+  EXPECT_EQ(zeros("model.layers.0.mlp.up_proj.weight"), graph::ZeroPattern{});
+  EXPECT_EQ(zeros("model.layers.0.mlp.gate_proj.weight"), (graph::ZeroPattern{2, 4}));
+  EXPECT_FALSE(zeros("model.layers.1.mlp.down_proj.weight").has_value());
+}
+
 TEST(PackageWriter, RefusesDenseMatrices) {
   const test::TestFolder folder;
   LanguageModel model = test::tiny_model(test::tiny_config());

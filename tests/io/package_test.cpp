@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -66,6 +67,103 @@ TEST(PackageTest, HoldsWhatWasWritten) {
   EXPECT_FALSE(package.contains("lm_head"));
   expect_error(ErrorCode::kNotFound, {"x.plk", "lm_head"}, [&] { package.tensor("lm_head"); });
   expect_error(ErrorCode::kNotFound, {"x.plk", "lm_head"}, [&] { package.format("lm_head"); });
+}
+
+TEST(PackageTest, HoldsWhatWasPruned) {
+  const TempDir dir;
+  TinyPackage tiny;
+  tiny.compress();
+  tiny.write(dir / "x.plk");
+  const Package package = Package::open(dir / "x.plk");
+  EXPECT_EQ(package.metadata().formats, tiny.metadata.formats);
+  EXPECT_TRUE(package.damaged_blocks().empty());
+  std::map<codec::Sparsity, int> forms;
+  for (const PackageTensor& want : tiny.tensors) {
+    SCOPED_TRACE(want.name);
+    const codec::SparseTiles* got = package.sparse(want.name);
+    ASSERT_EQ(got != nullptr, want.sparse.form != codec::Sparsity::kNone);
+    const EncodedTensor dense = package.tensor(want.name);
+    EXPECT_EQ(bytes_of(dense.data), bytes_of(want.weight.data));
+    EXPECT_EQ(bytes_of(dense.scales), bytes_of(want.weight.scales));
+    EXPECT_EQ(bytes_of(dense.zeros), bytes_of(want.weight.zeros));
+    if (got == nullptr) continue;
+    ++forms[got->form];
+    EXPECT_EQ(got->form, want.sparse.form);
+    EXPECT_EQ(bytes_of(got->data), bytes_of(want.sparse.data));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(got->data.data()) % 64, 0u);
+    EXPECT_EQ(package.stored_bytes(want.name), want.sparse.size_bytes());
+  }
+  EXPECT_GT(forms[codec::Sparsity::kBitmask], 1);
+  EXPECT_GT(forms[codec::Sparsity::kTwoOfFour], 1);
+}
+
+TEST(PackageTest, MasksThatContradictTheirMatrixAreRefusedAtOnce) {
+  const TempDir dir;
+  TinyPackage tiny;
+  tiny.compress();
+  tiny.write(dir / "x.plk");
+  const Bytes good = test::read_file(dir / "x.plk");
+  const Package sound = parse_aligned(good);
+  const auto expect_refused = [&](const std::string& name, std::string rule, size_t at,
+                                  std::byte flip) {
+    const std::byte* first = sound.sparse(name)->data.data();
+    Bytes bytes = good;
+    bytes[first + at - static_cast<const std::byte*>(sound.owner().get())] ^= flip;
+    expect_error(ErrorCode::kCorrupt, {"x.plk", name, rule}, [&] { parse_aligned(bytes); });
+  };
+  const std::string masked = "model.layers.0.self_attn.q_proj.weight";
+  const std::string paired = "model.layers.1.self_attn.k_proj.weight";
+  const size_t masks = 2 * 8 * 16;  // two row tiles of 64 columns
+  expect_refused(masked, "masks", masks, std::byte{1});
+  expect_refused(masked, "masks", masks + 8, std::byte{1});
+  expect_refused(masked, "bytes", masks + 2 * 8 + 7, std::byte{0x80});
+  expect_refused(paired, "positions", 32, std::byte{0x0f});
+}
+
+// The corpus has one of the first that held pruned matrices.
+TEST(PackageTest, WritesThePrunedBytesItAlwaysDid) {
+  const TempDir dir;
+  TinyPackage tiny;
+  tiny.compress();
+  tiny.write(dir / "x.plk");
+  EXPECT_EQ(test::read_file(dir / "x.plk"),
+            test::read_file(std::filesystem::path(PACKLIGHT_SOURCE_DIR) /
+                            "tests/io/corpus/package/written_pruned"));
+}
+
+// Every byte of the masks, offsets and positions decides what is read, so each is tried.
+TEST(PackageTest, NoMutationOfAPrunedMatrixCrashes) {
+  const TempDir dir;
+  TinyPackage tiny;
+  tiny.compress();
+  tiny.write(dir / "x.plk");
+  Bytes bytes = test::read_file(dir / "x.plk");
+  const Package sound = Package::open(dir / "x.plk");
+  int refused = 0;
+  for (const char* name :
+       {"model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.k_proj.weight"}) {
+    SCOPED_TRACE(name);
+    ASSERT_NE(sound.sparse(name), nullptr);
+    const auto part = bytes_of(sound.sparse(name)->data);
+    const auto at = std::search(bytes.begin(), bytes.end(), part.begin(), part.end());
+    ASSERT_NE(at, bytes.end());
+    for (size_t i = 0; i < part.size(); ++i) {
+      at[static_cast<ptrdiff_t>(i)] ^= std::byte{static_cast<uint8_t>(1 + i % 255)};
+      const bool read = test::parses(bytes, parse_aligned);  // at once: kernels check nothing
+      refused += read ? 0 : 1;
+      at[static_cast<ptrdiff_t>(i)] = part[i];
+    }
+  }
+  EXPECT_GT(refused, 100);
+}
+
+TEST(PackageTest, RefusesSparsityThatIsNone) {
+  for (const char* text : {"int8:g32:bitmask", "int4:g32:bitmask:asym", "int4:g32:2of4:bitmask",
+                           "int4:g32:4of8", "int4:g32:", "int4:g32:asym:", "f16:bitmask"}) {
+    expect_error(ErrorCode::kCorrupt, {text}, [&] { weight_format_from_string(text, "x"); });
+  }
+  for (const char* text : {"int4:g32:bitmask", "w4a8:row:asym:2of4", "int4:g64:asym"})
+    EXPECT_EQ(to_string(weight_format_from_string(text, "x")), text);
 }
 
 TEST(PackageTest, SamePackageSameBytes) {
@@ -176,7 +274,8 @@ TEST(PackageTest, RefusesBrokenMetadata) {
                         [](Json& j) { j["formats"]["f32"] = {"model.embed_tokens.weight"}; });
   edited.expect_refused(corrupt, {"checksum"}, [](Json& j) { j["checksums"]["embed"] = 1; });
   for (const char* group : {"int4:g33", "int4:g9223372036854775776", "int4:g99999999"}) {
-    edited.expect_refused(corrupt, {"y.plk", "g"}, [&](Json& j) { j["formats"]["default"] = group; });
+    edited.expect_refused(corrupt, {"y.plk", "g"},
+                          [&](Json& j) { j["formats"]["default"] = group; });
   }
   edited.expect_refused(corrupt, {"y.plk", "metadata", "limit"},
                         [](Json& j) { j["recipe"] = std::string(70000, 'x'); });
@@ -266,6 +365,10 @@ TEST(PackageWriterTest, RefusesWhatDoesNotFit) {
          [](TinyPackage& t) { t.metadata.formats["model.embed_tokens.weight"].group_size = 64; });
   refuse(ErrorCode::kCorrupt, {"embed_tokens"},
          [](TinyPackage& t) { t.tensors[0].weight.data = t.tensors[0].weight.data.first(64); });
+  refuse(invalid, {"k_proj", "does not match"}, [](TinyPackage& t) {
+    t.compress();
+    t.metadata.formats["model.layers.0.self_attn.k_proj.weight"].sparsity = codec::Sparsity::kNone;
+  });
   refuse(ErrorCode::kCorrupt, {"head size 7"},
          [](TinyPackage& t) { t.metadata.config.head_dim = 7; });
   refuse(ErrorCode::kUnsupported, {"bytes of metadata", "65536"},

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "codec/half.h"
+#include "codec/sparse_tile.h"
 #include "codec/tile.h"
 #include "io/package.h"
 
@@ -41,6 +42,27 @@ struct TinyPackage {
         add_vector(spec);
       else
         add_matrix(spec, number++);
+    }
+  }
+
+  // Stores the INT4 matrices of the layers with bitmasks, those of the second in pairs if they hold
+  // them.
+  void compress() {
+    for (io::PackageTensor& tensor : tensors) {
+      const auto format = metadata.formats.find(tensor.name);
+      if (format == metadata.formats.end() || format->second.dtype != codec::DType::kTileInt4)
+        continue;
+      codec::Sparsity form = codec::Sparsity::kBitmask;
+      if (tensor.name.find("layers.1") != std::string::npos) {
+        codec::QuantizedMatrix m = codec::unpack(tensor.weight);
+        for (int64_t i = 0; i < m.rows * m.cols; ++i) {
+          if (i % 4 < 2) m.codes[i] = m.symmetric() ? 0 : 5;
+        }
+        tensor.weight = codec::pack(m);
+        if (m.symmetric()) form = codec::Sparsity::kTwoOfFour;
+      }
+      tensor.sparse = codec::compress_tiles(tensor.weight, form).value();
+      format->second.sparsity = form;
     }
   }
 

@@ -18,6 +18,7 @@ TEST(Dispatch, EveryTableIsComplete) {
     EXPECT_NE(table->quantize_activations, nullptr) << table->name;
     EXPECT_NE(table->linear_a8, nullptr) << table->name;
     EXPECT_NE(table->linear_f32, nullptr) << table->name;
+    EXPECT_NE(table->expand_tiles, nullptr) << table->name;
     EXPECT_NE(table->attention, nullptr) << table->name;
     EXPECT_NE(table->store_int8, nullptr) << table->name;
   }

@@ -129,10 +129,25 @@ TinyModel mixed_formats() {
           }};
 }
 
+// The blocks' matrices are pruned and stored so, the embedding is dense.
+TinyModel pruned(const char* format, bool store_dense = false) {
+  TinyModel model{
+      smollm_like(), [format](const std::string& name) {
+        return format_from(name.find("layers") == std::string::npos ? "w8a8:g32" : format);
+      }};
+  model.store_dense = store_dense;
+  return model;
+}
+
 std::vector<Variant> variants() {
   return {
       {"w4a8", {tiny_config(), nullptr}},
       {"w4a8_asymmetric", with_format("w4a8:g32:asym")},
+      {"w4a8_bitmask", pruned("w4a8:g32:bitmask")},
+      {"w4a8_asymmetric_bitmask", pruned("w4a8:g64:asym:bitmask")},
+      {"w4a8_two_of_four", pruned("w4a8:g32:2of4")},
+      {"int4_bitmask", pruned("int4:g32:bitmask")},
+      {"int4_two_of_four", pruned("int4:row:2of4")},
       {"w8a8_rows", with_format("w8a8:row")},
       {"int4_float", with_format("int4:g32"), kernels::KvType::kF16, false},
       {"int4_asymmetric_rows", with_format("int4:row:asym"), kernels::KvType::kF16, false},
@@ -276,6 +291,34 @@ TEST_P(DecoderVariant, ACallWithoutLogitsOnlyFillsTheCache) {
 
 // Keys and values in 8 bits cost little: each is within half a step, 1/254 of its head's largest,
 // and softmax averages them.
+// The dense kernels on expanded tiles: the same operations in the same order.
+TEST(Decoder, APrunedPackageGivesTheBitsOfTheDenseOne) {
+  for (const char* format : {"w4a8:g32:bitmask", "w4a8:g64:asym:bitmask", "w4a8:row:2of4",
+                             "int4:g32:bitmask", "int4:g32:asym:bitmask", "int4:g128:2of4"}) {
+    SCOPED_TRACE(format);
+    const test::TemporaryFolder sparse_folder, dense_folder;
+    const auto sparse = test::tiny_package(pruned(format), sparse_folder);
+    const auto dense = test::tiny_package(pruned(format, true), dense_folder);
+    ASSERT_NE(sparse->sparse("model.layers.0.mlp.up_proj.weight"), nullptr);
+    ASSERT_LT(sparse->size_bytes(), dense->size_bytes());
+    DecoderOptions options;
+    options.threads = 2;
+    options.context = 48;
+    options.max_batch_tokens = 40;
+    const std::vector<int32_t> ids = random_ids(40, dense->config().vocab_size);
+    for (const int64_t piece : {1, 3, 8, 9, 40}) {
+      Decoder a(sparse, options), b(dense, options);
+      EXPECT_EQ(run(a, ids, piece), run(b, ids, piece)) << "pieces of " << piece;
+    }
+  }
+}
+
+TEST(Decoder, APrunedEmbeddingIsRefused) {
+  const test::TemporaryFolder folder;
+  const auto package = test::tiny_package(with_format("w4a8:g32:bitmask", smollm_like()), folder);
+  EXPECT_THROW(Decoder(package, {}), Error);
+}
+
 TEST(Decoder, Int8CacheStaysCloseToF16) {
   test::TemporaryFolder folder;
   const auto package = test::tiny_package(with_format("f16", smollm_like()), folder);

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "codec/half.h"
+#include "codec/sparse_tile.h"
 #include "codec/tile.h"
 
 namespace packlight::test {
@@ -47,6 +48,19 @@ codec::QuantizedMatrix quantize(const std::vector<float>& w, int64_t rows, int64
     }
   }
   return q;
+}
+
+// Zeros half of the weights, in the pattern that `form` holds.
+void prune(std::vector<float>& w, codec::Sparsity form, std::mt19937_64& random) {
+  for (size_t i = 0; i < w.size() && form != codec::Sparsity::kNone; i += 4) {
+    const size_t first = random() % 4, second = (first + 1 + random() % 3) % 4;
+    const uint64_t anywhere = random();
+    for (size_t c = 0; c < 4 && i + c < w.size(); ++c) {
+      const bool stays = form == codec::Sparsity::kTwoOfFour ? c == first || c == second
+                                                             : (anywhere >> c & 1) != 0;
+      if (!stays) w[i + c] = 0;
+    }
+  }
 }
 
 codec::EncodedTensor vector_tensor(std::vector<float> values) {
@@ -115,13 +129,17 @@ void write_tiny_model(const TinyModel& model, const std::filesystem::path& path,
     const float size =
         spec.name == "model.embed_tokens.weight" ? 1 : 1 / std::sqrt(static_cast<float>(spec.cols));
     for (float& v : values) v = size * normal(random);
-    const io::WeightFormat format =
-        model.format ? model.format(spec.name) : default_format(spec.name);
+    io::WeightFormat format = model.format ? model.format(spec.name) : default_format(spec.name);
+    prune(values, format.sparsity, random);
+    const codec::Sparsity form = model.store_dense ? codec::Sparsity::kNone : format.sparsity;
+    format.sparsity = form;
     metadata.formats[spec.name] = format;
     tensors.push_back(
         {spec.name, format.dtype == codec::DType::kTileF16
                         ? codec::pack_f16(values, spec.rows, spec.cols)
                         : codec::pack(quantize(values, spec.rows, spec.cols, format))});
+    if (form != codec::Sparsity::kNone)
+      tensors.back().sparse = codec::compress_tiles(tensors.back().weight, form).value();
   }
   io::write_package(path, metadata, tensors, blobs);
 }

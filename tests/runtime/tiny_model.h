@@ -29,6 +29,8 @@ struct TinyModel {
   // Format of a matrix by name; nullptr: "w4a8:g32" with an INT8 embedding and head.
   std::function<io::WeightFormat(const std::string& name)> format;
   uint64_t seed = 1;
+  // Weights are pruned as their formats' sparsity says; yet all are stored dense.
+  bool store_dense = false;
 };
 
 // A llama configuration whose sizes are no multiples of the kernels' blocks.

@@ -134,10 +134,11 @@ void report(const QuantizeFlags& flags, const quantize::Recipe& recipe, const st
   json["recipe"] = quantize::recipe_to_json(recipe);
   json["seconds"] = seconds;
   json["peak_rss_mb"] = peak_rss_mb();
+  const io::Package package = io::Package::open(flags.output);  // which stores pruned matrices in other forms
   for (const quantize::LayerReport& layer : layers) {
     json["layers"].push_back({{"name", layer.name},
-                              {"format", io::to_string(layer.format)},
-                              {"bytes", layer.bytes},
+                              {"format", io::to_string(package.format(layer.name))},
+                              {"bytes", package.stored_bytes(layer.name)},
                               {"relative_error", layer.relative_error}});
   }
   fmt::print("{}\n", json.dump(2));

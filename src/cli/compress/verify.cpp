@@ -120,7 +120,8 @@ std::string configuration_difference(const io::Package& package, const import::L
   if (kept.size() != made.size()) return fmt::format("configuration of {} entries, not {}", kept.size(), made.size());
   const quantize::Recipe recipe = quantize::recipe_from_json(package.metadata().recipe, package.path().string());
   const auto plan = quantize::plan_formats(io::decoder_tensors(package.config()), recipe.body, recipe.head, recipe.overrides);
-  for (const auto& [name, format] : plan) {
+  for (auto [name, format] : plan) {
+    format.sparsity = package.format(name).sparsity;  // follows from the weight, which is compared too
     if (package.format(name) == format) continue;
     return fmt::format("tensor '{}' is {}, not {}", name, io::to_string(package.format(name)), io::to_string(format));
   }
