@@ -107,7 +107,10 @@ class Ranker {
                                     ? next_token_probe(graph_)
                                     : curvature_probe(graph_, tokens, options_.seed);
     gradients_ = reader_gradients(graph_, nodes, batches, probe,
-                                  {options_.rows, tokens ? 1 : 0, options_.quiet});
+                                  {.rows = options_.rows,
+                                   .samples = options_.gradient_samples,
+                                   .samples_at_once = tokens ? 1 : 0,
+                                   .quiet = options_.quiet});
   }
 
   // A group is ranked as soon as all that read it have been seen.

@@ -26,7 +26,8 @@ struct StructuredOptions {
   std::map<std::string, std::vector<int64_t>> input_shapes;
   // Outputs are logits over tokens: what gradients are taken of (reader_gradients.h).
   bool is_language_model = false;
-  uint64_t seed = 0;  // of what gradients are taken of
+  int64_t gradient_samples = 0;  // that gradients are taken of, at most; 0: all
+  uint64_t seed = 0;             // of what gradients are taken of
   bool quiet = false;
 };
 

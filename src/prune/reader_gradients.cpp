@@ -59,6 +59,27 @@ int64_t batch_size(const exec::Values& batch) {
   return size;
 }
 
+// What runs together, of as many samples as are wanted.
+std::vector<exec::Values> split(const std::vector<exec::Values>& batches,
+                                const ReaderGradientOptions& options) {
+  int64_t all = 0;
+  for (const exec::Values& batch : batches) all += batch_size(batch);
+  std::vector<exec::Values> parts;
+  for (const exec::Values& batch : batches) {
+    const int64_t size = batch_size(batch),
+                  at_once = options.samples_at_once > 0 ? options.samples_at_once : size;
+    for (int64_t first = 0; first < size; first += at_once)
+      parts.push_back(size <= at_once ? batch
+                                      : samples_of(batch, first, std::min(at_once, size - first)));
+  }
+  if (options.samples == 0 || options.samples >= all) return parts;
+  const auto count = static_cast<int64_t>(parts.size());
+  const int64_t wanted = std::max<int64_t>(1, options.samples * count / all);
+  std::vector<exec::Values> some;
+  for (int64_t i = 0; i < wanted; ++i) some.push_back(std::move(parts[i * count / wanted]));
+  return some;
+}
+
 }  // namespace
 
 GradientProbe next_token_probe(const Graph& graph) {
@@ -108,16 +129,12 @@ std::map<NodeId, ReaderGradient> reader_gradients(const Graph& graph,
         gatherers.try_emplace(id, *matrix, weight, options.rows).first->second;
     pass.watch(id, [&](const at::Tensor& x, const at::Tensor& g) { gatherer.add(x, g, samples); });
   }
-  base::Progress progress("Taking gradients", batches.size());
+  const std::vector<exec::Values> parts = split(batches, options);
+  base::Progress progress("Taking gradients", parts.size());
   progress.set_quiet(options.quiet);
-  for (const exec::Values& batch : batches) {
-    const int64_t all = batch_size(batch);
-    const int64_t at_once = options.samples_at_once > 0 ? options.samples_at_once : all;
-    for (int64_t first = 0; first < all; first += at_once) {
-      samples = std::min(at_once, all - first);
-      const exec::Values some = samples == all ? batch : samples_of(batch, first, samples);
-      pass.run(some, [&](const at::Tensor& value) { return probe.loss(some, value); });
-    }
+  for (const exec::Values& part : parts) {
+    samples = batch_size(part);
+    pass.run(part, [&](const at::Tensor& value) { return probe.loss(part, value); });
     progress.advance();
   }
   std::map<NodeId, ReaderGradient> result;

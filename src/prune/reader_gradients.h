@@ -27,8 +27,9 @@ GradientProbe next_token_probe(const graph::Graph& graph);
 GradientProbe curvature_probe(const graph::Graph& graph, bool is_distribution, uint64_t seed);
 
 struct ReaderGradientOptions {
-  int64_t rows = 16384;            // positions of a batch that a layer looks at, at most
-  int64_t samples_at_once = 0;     // of a batch; 0: all
+  int64_t rows = 16384;         // positions of a batch that a layer looks at, at most
+  int64_t samples = 0;          // at most, evenly spread over the batches; 0: all
+  int64_t samples_at_once = 0;  // of a batch; 0: all
   bool quiet = false;
 };
 

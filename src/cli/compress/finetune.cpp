@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "base/fail.h"
@@ -23,6 +25,7 @@
 #include "eval/perplexity.h"
 #include "exec/executor.h"
 #include "graph/weight.h"
+#include "io/package.h"
 #include "train/low_rank.h"
 #include "train/trainer.h"
 
@@ -54,6 +57,16 @@ void make_dense(graph::Graph& graph) {
   }
 }
 
+// The weights that a file of the model has; others, like rotary frequencies, belong to its
+// architecture.
+std::vector<train::Parameter> stored_parameters(const import::LanguageModel& model) {
+  std::set<std::string> names;
+  for (const io::TensorSpec& spec : io::decoder_tensors(model.config)) names.insert(spec.name);
+  std::vector<train::Parameter> parameters = train::find_parameters(model.graph);
+  std::erase_if(parameters, [&](const train::Parameter& p) { return !names.contains(p.name); });
+  return parameters;
+}
+
 class Finetuning {
  public:
   explicit Finetuning(const FinetuneFlags& flags)
@@ -68,7 +81,7 @@ class Finetuning {
     }
     trainer_ = std::make_unique<train::Trainer>(
         trained_.graph, options(),
-        adapters_.empty() ? train::find_parameters(trained_.graph)
+        adapters_.empty() ? stored_parameters(trained_)
                           : train::adapter_parameters(trained_.graph, adapters_));
     if (!flags.validation.empty())
       held_out_ = eval::tokens_of_file(flags.validation, *model_.tokenizer);
@@ -236,6 +249,7 @@ class Finetuning {
       eval::PerplexityOptions options;
       options.context = flags_.context;
       options.chunks = flags_.validation_chunks;
+      options.bos = model_.tokenizer->adds_bos() ? model_.tokenizer->bos() : -1;
       options.threads = flags_.threads;
       const auto source = eval::graph_source(trained_, uint64_t{4} << 30);
       point["perplexity"] =

@@ -25,6 +25,7 @@ using graph::GroupKind;
 using Clock = std::chrono::steady_clock::time_point;
 
 constexpr int64_t kBatchTokens = 2048;  // run together
+constexpr int64_t kGradientWindows = 32;
 constexpr double kDrift = 0;            // undone, unless asked for
 
 std::vector<GroupKind> kinds_of(const std::string& method) {
@@ -190,6 +191,7 @@ void prune_language_model_units(const PruneFlags& flags) {
   check_language_model_output(flags.output, "prune");
   prune::StructuredOptions options = options_of(flags);
   options.is_language_model = true;
+  options.gradient_samples = kGradientWindows;
   options.refitting.undo_drift = flags.undo_drift.value_or(kDrift);
   const auto criterion =
       prune::make_unit_criterion(flags.criterion, static_cast<uint64_t>(flags.seed));
