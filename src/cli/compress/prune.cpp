@@ -147,17 +147,17 @@ void add_prune(CLI::App& app) {
                    "share that goes, between 0 and 1: of the weights, or (structured) of the "
                    "parameters that could go");
   verb->add_option("--criterion", flags->criterion,
-                   "what goes: the smallest by this score; random is the control. Weights: obs, "
-                   "wanda, magnitude; units: obs, flap, wanda, l1, l2, bn")
-      ->capture_default_str();
+                   "what goes: the smallest by this score; random is the control. Weights: obs (the "
+                   "default), wanda, magnitude; units: obs (of networks), kfac (of language models), "
+                   "taylor, fisher, flap, wanda, l1, l2, bn");
   verb->add_option("--spread", flags->spread,
                    "uniform: every matrix or group loses the same share; owl (weights): blocks "
                    "with more outliers lose less; "
                    "global (units, their default): the least score for what it saves, wherever");
   verb->add_option("--repair", flags->repair,
                    "none: what stays is as it was; obs: it makes up for what goes (weights: "
-                   "SparseGPT; units: fitted layer by layer to the "
-                   "original's outputs, their default); admm (weights): mask and weights are found "
+                   "SparseGPT; units: fitted layer by layer, "
+                   "their default); admm (weights): mask and weights are found "
                    "together, which is slower and better, the "
                    "default of --criterion obs")
       ->check(CLI::IsMember({"none", "obs", "admm"}));
@@ -183,6 +183,10 @@ void add_prune(CLI::App& app) {
   verb->callback([=] {
     check_output(flags->model, flags->output);
     check_prune_flags(*verb, *flags);
+    if (flags->criterion.empty()) {
+      const bool network = io::is_network(io::detect_model_kind(flags->model));
+      flags->criterion = prunes_units(*flags) && !network ? "kfac" : "obs";
+    }
     exec::initialise(flags->threads > 0
                          ? flags->threads
                          : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));

@@ -16,7 +16,7 @@ namespace packlight::cli {
 struct PruneFlags {
   std::string model, output, method;
   std::optional<double> ratio;
-  std::string criterion = "obs", spread, repair;  // empty: as the method does by default
+  std::string criterion, spread, repair;  // empty: as the method does by default
   std::vector<std::string> protect;
   int64_t seed = 0;
   int threads = 0;
