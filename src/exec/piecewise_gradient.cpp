@@ -46,8 +46,7 @@ PiecewiseGradient::PiecewiseGradient(const graph::Graph& graph, Executor& execut
 // Pieces of about the same number of nodes, each ending where the fewest values are alive.
 void PiecewiseGradient::cut(int64_t pieces) {
   const NodeId end = graph_.value(of_).producer + 1;
-  if (pieces <= 0)
-    pieces = static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(end))));
+  if (pieces <= 0) pieces = static_cast<int64_t>(std::lround(std::sqrt(static_cast<double>(end))));
   const std::vector<int64_t> alive = alive_before(graph_, end);
   const NodeId size = std::max<NodeId>(1, static_cast<NodeId>((end + pieces - 1) / pieces));
   for (NodeId begin = 0; begin < end;) {

@@ -12,9 +12,9 @@
 namespace packlight::exec {
 
 // The gradient of a loss through a graph in pieces: forward without autograd, keeping what is alive
-// between pieces; then, from the last piece to the first, each runs again with autograd. Memory: one
-// piece's activations and one narrow place for each piece, instead of all activations; cost: one
-// more forward. Source: Chen et al., arXiv:1604.06174 (activation checkpointing).
+// between pieces; then, from the last piece to the first, each runs again with autograd. Memory:
+// one piece's activations and one narrow place for each piece, instead of all activations; cost:
+// one more forward. Source: Chen et al., arXiv:1604.06174 (activation checkpointing).
 class PiecewiseGradient {
  public:
   // A scalar from the value that the loss looks at.

@@ -107,7 +107,8 @@ GradientProbe curvature_probe(const Graph& graph, bool is_distribution, uint64_t
             }};
   }
   return {of, [generator](const exec::Values&, const at::Tensor& y) {
-            const at::Tensor noise = at::randn(y.sizes(), generator, y.options().requires_grad(false));
+            const at::Tensor noise =
+                at::randn(y.sizes(), generator, y.options().requires_grad(false));
             const double deviation = std::max(y.detach().std().item<double>(), 1e-12);
             return (y * noise).sum() / deviation;
           }};
@@ -125,8 +126,7 @@ std::map<NodeId, ReaderGradient> reader_gradients(const Graph& graph,
   for (const NodeId id : nodes) {
     const auto matrix = LayerMatrix::of(graph, id);
     const at::Tensor weight = exec::dense_weight(*graph.value(matrix->weight_value()).weight);
-    Gatherer& gatherer =
-        gatherers.try_emplace(id, *matrix, weight, options.rows).first->second;
+    Gatherer& gatherer = gatherers.try_emplace(id, *matrix, weight, options.rows).first->second;
     pass.watch(id, [&](const at::Tensor& x, const at::Tensor& g) { gatherer.add(x, g, samples); });
   }
   const std::vector<exec::Values> parts = split(batches, options);

@@ -97,8 +97,8 @@ class AdapterInserter {
     const at::Tensor noise = at::randn({shape[1], options_.rank}, generator_, at::kFloat) /
                              std::sqrt(static_cast<double>(shape[1]));
     const ValueId a = graph_.add_weight(graph_.free_name(name + ".lora_a"), noise);
-    const ValueId b = graph_.add_weight(graph_.free_name(name + ".lora_b"),
-                                        at::zeros({options_.rank, shape[0]}));
+    const ValueId b =
+        graph_.add_weight(graph_.free_name(name + ".lora_b"), at::zeros({options_.rank, shape[0]}));
     const ValueId factor =
         graph_.add_weight(graph_.free_name(name + ".lora_scale"), at::full({}, scale, at::kFloat));
     const size_t at = nodes_.size() - 1;

@@ -11,7 +11,7 @@ namespace packlight::train {
 
 struct LowRankOptions {
   int64_t rank = 16;
-  double alpha = 32;  // what A B is multiplied by is alpha / rank
+  double alpha = 32;                 // what A B is multiplied by is alpha / rank
   std::vector<std::string> targets;  // globs over names of weights; empty: all but the head
   uint64_t seed = 0;
 };

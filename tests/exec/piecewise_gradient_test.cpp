@@ -23,8 +23,8 @@ struct DeepNet : SmallNet {
     for (int block = 0; block < 6; ++block) {
       weights.push_back(constant(noise({5, 7}, 2 * block + 1)));
       weights.push_back(constant(noise({7, 5}, 2 * block + 2)));
-      ValueId y = op("MatMul", {op("Tanh", {op("MatMul", {x, weights[2 * block]})}),
-                                weights[2 * block + 1]});
+      ValueId y = op("MatMul",
+                     {op("Tanh", {op("MatMul", {x, weights[2 * block]})}), weights[2 * block + 1]});
       readers.push_back(graph.value(y).producer);
       if (block == 0) early = y;
       if (block == 4) y = op("Mul", {y, early});
@@ -71,12 +71,14 @@ TEST(PiecewiseGradient, PiecesChangeNothing) {
     const Result result = gradients(net, pieces, x);
     EXPECT_NEAR(result.loss, whole.loss, 1e-4 * whole.loss);
     for (size_t i = 0; i < whole.weights.size(); ++i)
-      EXPECT_TRUE(at::allclose(result.weights[i], whole.weights[i], 1e-4, 1e-5)) << pieces << " " << i;
+      EXPECT_TRUE(at::allclose(result.weights[i], whole.weights[i], 1e-4, 1e-5))
+          << pieces << " " << i;
     ASSERT_EQ(result.outputs.size(), net.readers.size());
     for (const auto& [id, gradient] : whole.outputs) {
       EXPECT_TRUE(at::allclose(result.outputs.at(id), gradient, 1e-4, 1e-5)) << pieces << " " << id;
       // dL/dw = x^T dL/dy
-      const size_t block = std::find(net.readers.begin(), net.readers.end(), id) - net.readers.begin();
+      const size_t block =
+          std::find(net.readers.begin(), net.readers.end(), id) - net.readers.begin();
       EXPECT_TRUE(at::allclose(result.inputs.at(id).t().mm(gradient), whole.weights[2 * block + 1],
                                1e-4, 1e-4));
     }

@@ -88,7 +88,8 @@ TEST(PruneStructured, GradientsSeeWhatComesBehindTheReaders) {
                                                              net.constant(a.t().contiguous())})});
     // Outputs 0 and 1 read neurons 0 and 1, outputs 2 and 3 neurons 2 and 3.
     at::Tensor b = at::eye(4), scale = at::tensor({1.0F, 1.0F, 0.01F, 0.01F});
-    net.returns({net.op("Mul", {net.op("MatMul", {hidden, net.constant(b)}), net.constant(scale)})});
+    net.returns(
+        {net.op("Mul", {net.op("MatMul", {hidden, net.constant(b)}), net.constant(scale)})});
     StructuredOptions options = quiet_options();
     options.selection.target.parameters = graph::total_cost(net.graph).parameters - 20;
     options.refit = false;

@@ -44,8 +44,9 @@ at::Tensor logits(const graph::Graph& graph) {
 constexpr const char* kDown = "model.layers.1.mlp.down_proj.weight";
 
 TEST(Finetune, LossOfTokensThatComeNextCountsThoseThatAreAskedFor) {
-  const at::Tensor output = at::log(at::tensor({0.5, 0.25, 0.25, 0.1, 0.1, 0.8, 1., 1., 1.}).reshape({3, 3}))
-                                .unsqueeze(0);
+  const at::Tensor output =
+      at::log(at::tensor({0.5, 0.25, 0.25, 0.1, 0.1, 0.8, 1., 1., 1.}).reshape({3, 3}))
+          .unsqueeze(0);
   LossOptions options;
   options.kind = LossKind::kNextToken;
   const auto of = [&](std::vector<int64_t> tokens) {

@@ -171,13 +171,13 @@ class Finetuning {
       if (std::filesystem::is_directory(path)) return std::string("folder");
       return base::hex64(base::hash64(base::MappedFile::open(path)->bytes()));
     };
-    return Json{{"model", flags_.model},         {"model_hash", hash(flags_.model)},
-                {"text_hash", text_.hash},       {"tokens", flags_.tokens},
-                {"ctx", flags_.context},         {"batch", flags_.batch},
-                {"lora", flags_.rank},           {"alpha", flags_.alpha},
-                {"targets", flags_.targets},     {"seed", flags_.seed},
-                {"learning_rate", rate()},       {"weight_decay", flags_.weight_decay},
-                {"clip_norm", flags_.clip},      {"warmup", flags_.warmup}}
+    return Json{{"model", flags_.model},     {"model_hash", hash(flags_.model)},
+                {"text_hash", text_.hash},   {"tokens", flags_.tokens},
+                {"ctx", flags_.context},     {"batch", flags_.batch},
+                {"lora", flags_.rank},       {"alpha", flags_.alpha},
+                {"targets", flags_.targets}, {"seed", flags_.seed},
+                {"learning_rate", rate()},   {"weight_decay", flags_.weight_decay},
+                {"clip_norm", flags_.clip},  {"warmup", flags_.warmup}}
         .dump();
   }
 
@@ -233,8 +233,7 @@ class Finetuning {
         train::save_checkpoint(flags_.checkpoint, *trainer_, identity());
         saved = std::chrono::steady_clock::now();
       }
-      if (trainer_->batches_seen() == all ||
-          (every > 0 && trainer_->batches_seen() % every == 0))
+      if (trainer_->batches_seen() == all || (every > 0 && trainer_->batches_seen() % every == 0))
         validate();
     }
   }

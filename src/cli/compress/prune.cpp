@@ -15,7 +15,7 @@ namespace packlight::cli {
 namespace {
 
 void check_prune_flags(const CLI::App& verb, const PruneFlags& flags) {
-  const bool units = prunes_units(flags),
+  const bool units = prunes_units(flags), blocks = flags.method == "depth",
              network = io::is_network(io::detect_model_kind(flags.model));
   if (network && !units) {
     fail(ErrorCode::kUnsupported,
@@ -25,13 +25,18 @@ void check_prune_flags(const CLI::App& verb, const PruneFlags& flags) {
   }
   const char *of_units = "it is of --method structured, heads, ffn, kv and width",
              *of_weights = "it is of --method unstructured and N:M",
-             *of_networks = "it is a network's", *of_language_models = "it is a language model's";
+             *not_of_blocks = "it is not of --method depth", *of_networks = "it is a network's",
+             *of_language_models = "it is a language model's";
   refuse_idle_flags(verb, {{"--target-params", units, of_units},
                            {"--target-bytes", units, of_units},
                            {"--target-macs", units, of_units},
                            {"--keep-multiple", units, of_units},
                            {"--least", units, of_units},
-                           {"--within", !units, of_weights},
+                           {"--within", !units && !blocks, of_weights},
+                           {"--damping", !blocks, not_of_blocks},
+                           {"--undo-drift", !blocks, not_of_blocks},
+                           {"--spread", !blocks, not_of_blocks},
+                           {"--protect", !blocks, not_of_blocks},
                            {"--calib", !network, of_language_models},
                            {"--calib-tokens", !network, of_language_models},
                            {"--max-ram", !network, of_language_models},
@@ -58,13 +63,13 @@ void add_weight_flags(CLI::App& verb, PruneFlags& flags) {
                   "unstructured: compare weights of a row, or of the whole matrix; as the "
                   "criterion's paper does unless given")
       ->check(CLI::IsMember({"row", "matrix"}));
-  verb.add_option("--undo-drift", flags.undo_drift,
-                  "share of what pruning earlier layers changed that a layer is fitted to undo, 0 to "
-                  "1; default: 0 for --repair none and for units of language models, else 1")
-      ->check(CLI::Range(0.0, 1.0));
   verb.add_option(
-          "--damping", flags.damping,
-          "added to the diagonal of the inputs' Hessian, in parts of its mean")
+          "--undo-drift", flags.undo_drift,
+          "share of what pruning earlier layers changed that a layer is fitted to undo, 0 to "
+          "1; default: 0 for --repair none and for units of language models, else 1")
+      ->check(CLI::Range(0.0, 1.0));
+  verb.add_option("--damping", flags.damping,
+                  "added to the diagonal of the inputs' Hessian, in parts of its mean")
       ->capture_default_str();
 }
 
@@ -123,6 +128,8 @@ constexpr const char* kExamples =
     "      --protect 'model.layers.0.*' --protect '*.down_proj.weight'\n"
     "  packlight prune model.gguf -o smaller.gguf --method structured --ratio 0.2 --calib "
     "text.txt\n"
+    "  packlight prune model.gguf -o shallower.gguf --method depth --ratio 0.1 --criterion "
+    "perplexity --calib text.txt --calib-tokens 2048\n"
     "  packlight prune network.onnx -o smaller.onnx --method structured --target-macs 150M --data "
     "photos";
 
@@ -140,16 +147,17 @@ void add_prune(CLI::App& app) {
       ->required();
   verb->add_option("--method", flags->method,
                    "structured: whole channels, neurons and heads; ffn, heads, kv, width: those "
-                   "alone; unstructured: zeros anywhere; "
+                   "alone; depth: whole blocks of a language model; unstructured: zeros anywhere; "
                    "N:M (2:4, 4:8, ...): N of every M neighbours stay")
       ->required();
   verb->add_option("--ratio", flags->ratio,
                    "share that goes, between 0 and 1: of the weights, or (structured) of the "
                    "parameters that could go");
-  verb->add_option("--criterion", flags->criterion,
-                   "what goes: the smallest by this score; random is the control. Weights: obs (the "
-                   "default), wanda, magnitude; units: obs (of networks), kfac (of language models), "
-                   "taylor, fisher, flap, wanda, l1, l2, bn");
+  verb->add_option(
+      "--criterion", flags->criterion,
+      "what goes: the smallest by this score; random is the control. Weights: obs (the "
+      "default), wanda, magnitude; units: obs (of networks), kfac (of language models), "
+      "taylor, fisher, flap, wanda, l1, l2, bn; blocks: influence (the default), perplexity");
   verb->add_option("--spread", flags->spread,
                    "uniform: every matrix or group loses the same share; owl (weights): blocks "
                    "with more outliers lose less; "
@@ -185,11 +193,14 @@ void add_prune(CLI::App& app) {
     check_prune_flags(*verb, *flags);
     if (flags->criterion.empty()) {
       const bool network = io::is_network(io::detect_model_kind(flags->model));
-      flags->criterion = prunes_units(*flags) && !network ? "kfac" : "obs";
+      flags->criterion = flags->method == "depth"           ? "influence"
+                         : prunes_units(*flags) && !network ? "kfac"
+                                                            : "obs";
     }
     exec::initialise(flags->threads > 0
                          ? flags->threads
                          : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+    if (flags->method == "depth") return prune_blocks(*flags);
     return prunes_units(*flags) ? prune_units(*flags) : prune_weights(*flags);
   });
 }

@@ -55,6 +55,10 @@ void prune_weights(const PruneFlags& flags);
 // for flags that have no effect together.
 void prune_units(const PruneFlags& flags);
 
+// Removes whole blocks of a language model (--method depth). Errors: those of
+// prune::remove_blocks() and of the writers; InvalidArgument for flags that have no effect together.
+void prune_blocks(const PruneFlags& flags);
+
 // What the ways of pruning a language model share.
 calib::CalibrationTokens pruning_tokens(const import::LanguageModel& model,
                                         const PruneFlags& flags);
