@@ -163,6 +163,23 @@ class Prune(command.CommandTest):
         packed = self.succeed_json("eval", self.folder / "small.plk", "--text", self.text, "--ctx", 64)
         self.assertLess(abs(packed["perplexity"] / original["perplexity"] - 1), 0.02)
 
+    def test_blocks(self):
+        """Whole blocks go; what is left is a plain model of fewer layers."""
+        for criterion in ((), ("--criterion", "perplexity")):
+            report = self.prune("--method", "depth", "--ratio", 0.34, "--calib", self.text, *criterion)
+            self.assertEqual((report["layers"], report["kept"], len(report["removed"])), (3, 2, 1))
+            self.assertEqual(json.loads((self.out() / "config.json").read_text())["num_hidden_layers"], 2)
+            before, after = (load_file(folder / "model.safetensors") for folder in (self.model, self.out()))
+            gone = report["removed"][0]["layer"]
+            last = "mlp.up_proj.weight"
+            self.assertTrue(np.array_equal(after[f"model.layers.1.{last}"], before[f"model.layers.{1 if gone == 2 else 2}.{last}"]))
+            self.succeed("eval", self.out(), "--text", self.text, "--ctx", 64)
+        for flags, needles in ((("--ratio", 0.1, "--calib", self.text), ["0 of 3 blocks"]), (("--ratio", 1), ["--ratio"]),
+                               (("--ratio", 0.5), ["influence", "--calib"]),
+                               (("--ratio", 0.5, "--calib", self.text, "--spread", "uniform"), ["--spread", "depth"]),
+                               (("--ratio", 0.5, "--calib", self.text, "--criterion", "taylor"), ["taylor", "influence"])):
+            self.fail_with("prune", self.model, "-o", self.folder / "other", "--method", "depth", *flags, needles=needles)
+
     def test_interrupted(self):
         """Ctrl-C leaves an earlier output as it was, and nothing beside it."""
         self.prune("--method", "2:4", "--criterion", "magnitude")
