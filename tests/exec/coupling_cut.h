@@ -42,17 +42,22 @@ inline graph::Graph masked(const graph::Graph& graph, const graph::Coupling& cou
   graph::Graph result = graph;
   for (size_t g = 0; g < removed.size(); ++g) {
     const graph::Group& group = coupling.groups()[g];
-    for (int64_t unit = 0; unit < static_cast<int64_t>(group.units); ++unit) {
+    std::vector<int64_t> units;
+    for (int64_t unit = 0; unit < group.units; ++unit) {
       bool gone = !removed[g].empty() && removed[g][unit];
       if (group.parent >= 0 && !removed[group.parent].empty())
         gone = gone || removed[group.parent][unit / group.per_parent];
-      if (!gone) continue;
-      for (const graph::GroupSlot& slot : group.slots) {
+      if (gone) units.push_back(unit);
+    }
+    if (units.empty()) continue;
+    for (const graph::GroupSlot& slot : group.slots) {
+      std::vector<int64_t> indices;
+      for (const int64_t unit : units) {
         const auto begin = slot.indices.begin() + unit * slot.per_unit;
-        const at::Tensor indices = at::tensor(std::vector<int64_t>(begin, begin + slot.per_unit));
-        auto& weight = std::get<at::Tensor>(*result.value(slot.weight).weight);
-        weight = weight.index_fill(slot.axis, indices, 0);
+        indices.insert(indices.end(), begin, begin + slot.per_unit);
       }
+      auto& weight = std::get<at::Tensor>(*result.value(slot.weight).weight);
+      weight = weight.index_fill(slot.axis, at::tensor(indices, at::kLong), 0);
     }
   }
   return result;

@@ -10,7 +10,8 @@ namespace {
 
 at::Tensor bools(std::initializer_list<std::initializer_list<int>> rows) {
   std::vector<at::Tensor> out;
-  for (const auto& row : rows) out.push_back(at::tensor(std::vector<int64_t>(row.begin(), row.end())));
+  for (const auto& row : rows)
+    out.push_back(at::tensor(std::vector<int64_t>(row.begin(), row.end())));
   return at::stack(out).to(at::kBool);
 }
 
@@ -23,21 +24,27 @@ TEST(Pattern, IsReadAndWritten) {
 }
 
 TEST(Pattern, RefusesWhatIsNone) {
-  for (const char* text : {"", "2", "2:", ":4", "4:2", "4:4", "0:4", "-1:4", "2:4x", "2.0:4", "structured", "2:9999"}) {
-    test::expect_error(ErrorCode::kInvalidArgument, {std::string("'") + text + "'"}, [&] { graph::parse_zero_pattern(text); });
+  for (const char* text : {"", "2", "2:", ":4", "4:2", "4:4", "0:4", "-1:4", "2:4x", "2.0:4",
+                           "structured", "2:9999"}) {
+    test::expect_error(ErrorCode::kInvalidArgument, {std::string("'") + text + "'"},
+                       [&] { graph::parse_zero_pattern(text); });
   }
 }
 
 TEST(KeepMask, RemovesTheLowest) {
-  const at::Tensor scores = at::tensor({5.0f, 1.0f, 4.0f, 2.0f, 9.0f, 3.0f, 8.0f, 7.0f}).view({2, 4});
-  EXPECT_TRUE(keep_mask(scores, {}, 0.5, Scope::kMatrix).equal(bools({{1, 0, 0, 0}, {1, 0, 1, 1}})));
+  const at::Tensor scores =
+      at::tensor({5.0f, 1.0f, 4.0f, 2.0f, 9.0f, 3.0f, 8.0f, 7.0f}).view({2, 4});
+  EXPECT_TRUE(
+      keep_mask(scores, {}, 0.5, Scope::kMatrix).equal(bools({{1, 0, 0, 0}, {1, 0, 1, 1}})));
   EXPECT_TRUE(keep_mask(scores, {}, 0.5, Scope::kRow).equal(bools({{1, 0, 1, 0}, {1, 0, 1, 0}})));
 }
 
 TEST(KeepMask, KeepsTheLaterOfEqualScores) {
   const at::Tensor scores = at::ones({2, 4});
-  EXPECT_TRUE(keep_mask(scores, {}, 0.375, Scope::kMatrix).equal(bools({{0, 0, 0, 1}, {1, 1, 1, 1}})));
-  EXPECT_TRUE(keep_mask(scores, {2, 4}, 0, Scope::kMatrix).equal(bools({{0, 0, 1, 1}, {0, 0, 1, 1}})));
+  EXPECT_TRUE(
+      keep_mask(scores, {}, 0.375, Scope::kMatrix).equal(bools({{0, 0, 0, 1}, {1, 1, 1, 1}})));
+  EXPECT_TRUE(
+      keep_mask(scores, {2, 4}, 0, Scope::kMatrix).equal(bools({{0, 0, 1, 1}, {0, 0, 1, 1}})));
 }
 
 TEST(KeepMask, RatioIsExact) {

@@ -28,7 +28,8 @@ calib::CalibrationTokens tokens() {
   return out;
 }
 
-PruneOptions options(const test::TestFolder& folder, const char* method, const char* criterion, Repair repair) {
+PruneOptions options(const test::TestFolder& folder, const char* method, const char* criterion,
+                     Repair repair) {
   PruneOptions out;
   out.method.pattern = graph::parse_zero_pattern(method);
   out.method.criterion = make_criterion(criterion, 1);
@@ -51,7 +52,8 @@ void expect_bad(const PruneOptions& options, std::initializer_list<std::string> 
   auto model = test::tiny_model(test::tiny_config());
   if (edit) edit(model);
   const auto text = tokens();
-  test::expect_error(ErrorCode::kInvalidArgument, parts, [&] { prune_language_model(model, &text, options); });
+  test::expect_error(ErrorCode::kInvalidArgument, parts,
+                     [&] { prune_language_model(model, &text, options); });
   EXPECT_FALSE(is_pruned(model, kLastDown));
 }
 
@@ -68,7 +70,8 @@ TEST(PruneModel, RatioIsExactInEveryLayerAndTheRestIsWhole) {
       EXPECT_EQ(reports.size(), 14u);
       for (const LayerReport& report : reports) {
         const at::Tensor w = weight(model, report.name);
-        EXPECT_EQ(w.numel() - w.count_nonzero().item<int64_t>(), std::llround(0.3 * w.numel())) << criterion << report.name;
+        EXPECT_EQ(w.numel() - w.count_nonzero().item<int64_t>(), std::llround(0.3 * w.numel()))
+            << criterion << report.name;
         EXPECT_EQ(report.kept, w.count_nonzero().item<int64_t>());
         EXPECT_TRUE(is_pruned(model, report.name));
       }
@@ -86,8 +89,16 @@ TEST(PruneModel, NOfEveryMStayInEveryLayer) {
   const auto text = tokens();
   for (const Repair repair : {Repair::kNone, Repair::kObs, Repair::kAdmm}) {
     auto model = test::tiny_model(test::tiny_config());
-    for (const LayerReport& report : prune_language_model(model, &text, options(folder, "2:4", "obs", repair))) {
-      EXPECT_TRUE(weight(model, report.name).ne(0).view({report.rows, -1, 4}).sum(2).eq(2).all().item<bool>()) << report.name;
+    for (const LayerReport& report :
+         prune_language_model(model, &text, options(folder, "2:4", "obs", repair))) {
+      EXPECT_TRUE(weight(model, report.name)
+                      .ne(0)
+                      .view({report.rows, -1, 4})
+                      .sum(2)
+                      .eq(2)
+                      .all()
+                      .item<bool>())
+          << report.name;
     }
   }
 }
@@ -97,7 +108,9 @@ TEST(PruneModel, KeepsTheStoredTypeAndUnpacksBlocks) {
   const auto text = tokens();
   auto model = test::tiny_model(test::tiny_config(), at::kBFloat16);
   prune_language_model(model, &text, options(folder, "2:4", "obs", Repair::kObs));
-  EXPECT_EQ(std::get<at::Tensor>(*model.graph.value(*model.graph.find(kLastDown)).weight).scalar_type(), at::kBFloat16);
+  EXPECT_EQ(
+      std::get<at::Tensor>(*model.graph.value(*model.graph.find(kLastDown)).weight).scalar_type(),
+      at::kBFloat16);
 }
 
 TEST(PruneModel, SameTokensGiveTheSameBytesWhateverIsSpilled) {
@@ -115,7 +128,8 @@ TEST(PruneModel, SameTokensGiveTheSameBytesWhateverIsSpilled) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
-// The last layer's mask is that of its inputs in the model whose other layers are pruned already, not in the original.
+// The last layer's mask is that of its inputs in the model whose other layers are pruned already,
+// not in the original.
 TEST(PruneModel, LaterLayersSeeWhatEarlierOnesGive) {
   const test::TestFolder folder;
   const auto text = tokens();
@@ -143,8 +157,11 @@ double logit_error(const import::LanguageModel& original, const import::Language
     const int64_t n = static_cast<int64_t>(text.ids.size()) / text.window;
     at::Tensor ids = at::empty({n, text.window}, at::kLong);
     std::copy_n(text.ids.begin(), ids.numel(), ids.data_ptr<int64_t>());
-    const at::Tensor positions = at::arange(text.window, at::kLong).expand({n, text.window}).contiguous();
-    return exec::Executor(m.graph).run({{"input_ids", ids}, {"position_ids", positions}}).at("logits");
+    const at::Tensor positions =
+        at::arange(text.window, at::kLong).expand({n, text.window}).contiguous();
+    return exec::Executor(m.graph)
+        .run({{"input_ids", ids}, {"position_ids", positions}})
+        .at("logits");
   };
   return logits(original).sub(logits(model)).square().mean().item<double>();
 }
@@ -197,7 +214,8 @@ TEST(PruneModel, BadOptionsAreErrors) {
   bad = options(folder, "3:7", "magnitude", Repair::kNone);
   expect_bad(bad, {"model.layers.0.self_attn.q_proj.weight", "64", "3:7"});
   auto model = test::tiny_model(test::tiny_config());
-  test::expect_error(ErrorCode::kInvalidArgument, {"calibration tokens"}, [&] { prune_language_model(model, nullptr, good); });
+  test::expect_error(ErrorCode::kInvalidArgument, {"calibration tokens"},
+                     [&] { prune_language_model(model, nullptr, good); });
 }
 
 TEST(PruneModel, NumbersThatAreNotFiniteAreErrors) {
@@ -209,8 +227,10 @@ TEST(PruneModel, NumbersThatAreNotFiniteAreErrors) {
       model.graph.value(*model.graph.find(name)).weight = w;
     };
   };
-  expect_bad(options(folder, "2:4", "magnitude", Repair::kNone), {kLastDown, "column 7", "nan"}, set(kLastDown.c_str(), NAN));
-  expect_bad(options(folder, "2:4", "wanda", Repair::kNone), {"model.layers.1.self_attn.q_proj.weight", "not finite"},
+  expect_bad(options(folder, "2:4", "magnitude", Repair::kNone), {kLastDown, "column 7", "nan"},
+             set(kLastDown.c_str(), NAN));
+  expect_bad(options(folder, "2:4", "wanda", Repair::kNone),
+             {"model.layers.1.self_attn.q_proj.weight", "not finite"},
              set("model.layers.1.input_layernorm.weight", INFINITY));
 }
 
@@ -218,7 +238,8 @@ TEST(PruneModel, LayersThatAreZeroAreLeftAndSaid) {
   const test::TestFolder folder;
   const auto text = tokens();
   auto model = test::tiny_model(test::tiny_config());
-  const std::string up = "model.layers.0.mlp.up_proj.weight", down = "model.layers.0.mlp.down_proj.weight";
+  const std::string up = "model.layers.0.mlp.up_proj.weight",
+                    down = "model.layers.0.mlp.down_proj.weight";
   model.graph.value(*model.graph.find(up)).weight = at::zeros({96, 64});
   std::set<std::string> notices;
   for (const Repair repair : {Repair::kNone, Repair::kObs, Repair::kAdmm}) {
@@ -242,7 +263,8 @@ TEST(PruneModel, PruningTwiceIsAnErrorUnlessTheLayersDiffer) {
   o.protect = {"*.up_proj.weight"};
   prune_language_model(model, &text, o);
   o.protect = {};
-  test::expect_error(ErrorCode::kUnsupported, {"model.layers.0.self_attn.q_proj.weight", "pruned already", "2:4"},
+  test::expect_error(ErrorCode::kUnsupported,
+                     {"model.layers.0.self_attn.q_proj.weight", "pruned already", "2:4"},
                      [&] { prune_language_model(model, &text, o); });
   o.protect = {"*.self_attn.*", "*.gate_proj.*", "*.down_proj.*"};
   EXPECT_EQ(prune_language_model(model, &text, o).size(), 2u);
@@ -268,12 +290,15 @@ TEST(PruneModel, TheMaskIsRecordedInEveryFile) {
 
 TEST(PruneModel, ABrokenRecordIsAnError) {
   auto model = test::tiny_model(test::tiny_config());
-  for (const char* record : {R"([])", R"("2:4")", R"({"4:2": []})", R"({"2:4": "model.norm.weight"})", R"({"2:4": [7]})",
-                             R"({"2:4": ["no.such.weight"]})", R"({"2:4": ["model.norm.weight"]})", R"({"2:4": ["logits"]})"}) {
+  for (const char* record :
+       {R"([])", R"("2:4")", R"({"4:2": []})", R"({"2:4": "model.norm.weight"})", R"({"2:4": [7]})",
+        R"({"2:4": ["no.such.weight"]})", R"({"2:4": ["model.norm.weight"]})",
+        R"({"2:4": ["logits"]})"}) {
     test::expect_error(ErrorCode::kCorrupt, {"'file'", "record of pruning"},
                        [&] { import::mark_pruned(model.graph, Json::parse(record), "file"); });
   }
-  import::mark_pruned(model.graph, Json::parse(R"({"2:4": ["model.layers.1.mlp.down_proj.weight"]})"), "file");
+  import::mark_pruned(model.graph,
+                      Json::parse(R"({"2:4": ["model.layers.1.mlp.down_proj.weight"]})"), "file");
   EXPECT_TRUE(is_pruned(model, kLastDown));
 }
 
@@ -298,7 +323,8 @@ TEST(PruneModel, QuantizingKeepsTheMask) {
         for (const graph::Value& value : model.graph.values()) {
           if (!value.zeros) continue;
           const at::Tensor before = weight(model, value.name), after = weight(packed, value.name);
-          EXPECT_EQ(after.masked_select(before.eq(0)).count_nonzero().item<int64_t>(), 0) << value.name << asymmetric;
+          EXPECT_EQ(after.masked_select(before.eq(0)).count_nonzero().item<int64_t>(), 0)
+              << value.name << asymmetric;
           EXPECT_TRUE(is_pruned(packed, value.name));
         }
       }

@@ -11,18 +11,18 @@ namespace packlight::prune {
 namespace {
 
 // Four blocks, of which one adds nothing to the hidden state.
-import::LanguageModel model_with_an_idle_block(int64_t idle) {
-  io::DecoderConfig config = test::tiny_config();
-  for (auto* sizes : {&config.heads, &config.kv_heads, &config.ffn_size})
-    sizes->resize(4, sizes->front());
-  import::LanguageModel model = test::tiny_model(config);
-  for (const char* name : {".self_attn.o_proj.weight", ".mlp.down_proj.weight"}) {
-    graph::Value& value = model.graph.value(
-        *model.graph.find("model.layers." + std::to_string(idle) + name));
-    value.weight = at::zeros_like(exec::dense_weight(*value.weight));
-  }
-  return model;
+import::LanguageModel model_with_an_idle_block(int64_t idle){
+    io::DecoderConfig config = test::tiny_config();
+for (auto* sizes : {&config.heads, &config.kv_heads, &config.ffn_size})
+  sizes->resize(4, sizes->front());
+import::LanguageModel model = test::tiny_model(config);
+for (const char* name : {".self_attn.o_proj.weight", ".mlp.down_proj.weight"}) {
+  graph::Value& value =
+      model.graph.value(*model.graph.find("model.layers." + std::to_string(idle) + name));
+  value.weight = at::zeros_like(exec::dense_weight(*value.weight));
 }
+return model;
+}  // namespace
 
 std::vector<exec::Values> batches(const import::LanguageModel& model) {
   calib::CalibrationTokens tokens;
@@ -60,20 +60,19 @@ TEST(RemoveBlocks, ByPerplexityTheNextIsChosenWithoutTheOnesBefore) {
   ASSERT_EQ(removed.size(), 2u);
   EXPECT_NE(removed[0].layer, removed[1].layer);
   EXPECT_EQ(model.config.layers(), 2);
-  EXPECT_TRUE(
-      at::equal(logits(model), logits(without_blocks(whole, {removed[0].layer, removed[1].layer}))));
+  EXPECT_TRUE(at::equal(logits(model),
+                        logits(without_blocks(whole, {removed[0].layer, removed[1].layer}))));
 }
 
 TEST(RemoveBlocks, ImpossibleNumbersAreRefused) {
   import::LanguageModel model = model_with_an_idle_block(1);
   for (const int64_t count : {0, -1, 4, 5})
-    test::expect_error(ErrorCode::kInvalidArgument, {std::to_string(count), "of 4 blocks"}, [&] {
-      remove_blocks(model, count, BlockCriterion::kRandom, {}, 0, true);
-    });
+    test::expect_error(ErrorCode::kInvalidArgument, {std::to_string(count), "of 4 blocks"},
+                       [&] { remove_blocks(model, count, BlockCriterion::kRandom, {}, 0, true); });
   test::expect_error(ErrorCode::kInvalidArgument, {"no layer 9"},
                      [&] { without_blocks(model, {9}); });
   EXPECT_EQ(model.config.layers(), 4);
 }
 
-}  // namespace
+}  // namespace packlight::prune
 }  // namespace packlight::prune

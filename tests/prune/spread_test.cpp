@@ -34,7 +34,8 @@ TEST(OwlRatios, EqualBlocksLoseTheSame) {
 TEST(OwlRatios, SharesBeyondAllOrNothingAreErrors) {
   const std::vector<BlockOutliers> blocks = {{0.01, 100}, {0.03, 100}};
   for (const double ratio : {0.05, 0.95}) {
-    test::expect_error(ErrorCode::kInvalidArgument, {std::to_string(ratio).substr(0, 4), "outliers"},
+    test::expect_error(ErrorCode::kInvalidArgument,
+                       {std::to_string(ratio).substr(0, 4), "outliers"},
                        [&] { owl_ratios(blocks, ratio, {}); });
   }
 }
@@ -49,9 +50,11 @@ TEST(SpreadByOutliers, FindsTheBlockThatHasThem) {
   text.window = 16;
   for (int i = 0; i < 64; ++i) text.ids.push_back(i * 7 % 40);
   const std::vector<LayerGroup> groups = layer_groups(model.graph);
-  const auto ratios = spread_by_outliers(model.graph, groups, text, {uint64_t{1} << 30, {}}, 0.5, {}, true);
+  const auto ratios =
+      spread_by_outliers(model.graph, groups, text, {uint64_t{1} << 30, {}}, 0.5, {}, true);
   ASSERT_EQ(ratios.size(), 8u);  // of each block query, key and value; output; gate and up; down
-  for (size_t g = 0; g < 8; ++g) EXPECT_NEAR(ratios[g], groups[g].block == "model.layers.0" ? 0.58 : 0.42, 1e-12) << g;
+  for (size_t g = 0; g < 8; ++g)
+    EXPECT_NEAR(ratios[g], groups[g].block == "model.layers.0" ? 0.58 : 0.42, 1e-12) << g;
 }
 
 }  // namespace
